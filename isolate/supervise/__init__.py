@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A running sandbox: the only floor that makes and undoes things."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Python call as a sandboxed program."""
