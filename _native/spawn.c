@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * PARENT FILE.  Starts a process by clone3 and has it run a plan.
+ * Where memory is shared the child runs on a stack of its own inside this frame, and this thread
+ * sleeps until its exec (CLONE_VFORK): the cost does not grow with the caller's memory. */
+#include "child.h"
+
+#include <linux/sched.h>
+#include <asm/signal.h>
+
+#define ISO_CHILD_STACK 24576
+
+struct start {
+	struct iso_ctx ctx;
+	int32_t fds[2 * ISO_MAX_SLOTS];
+};
+
+static void child_entry(void *arg)
+{
+	struct start *start = arg;
+	iso_child_main(&start->ctx);
+}
+
+/* A system call after which the child calls fn(arg) on its new stack and never comes back. */
+#if defined(__x86_64__)
+static long call_in_child(long nr, long a, long b, long c, long d, long e, void *arg)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register void (*r12)(void *) __asm__("r12") = child_entry;
+	register void *r13 __asm__("r13") = arg;
+	long ret;
+	__asm__ volatile("syscall\n\t"
+			 "testq %%rax, %%rax\n\t"
+			 "jnz 1f\n\t"
+			 "xorl %%ebp, %%ebp\n\t"
+			 "movq %%r13, %%rdi\n\t"
+			 "callq *%%r12\n\t"
+			 "ud2\n"
+			 "1:"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r12), "r"(r13)
+			 : "rcx", "r11", "r9", "memory", "cc");
+	return ret;
+}
+#else
+static long call_in_child(long nr, long a, long b, long c, long d, long e, void *arg)
+{
+	register long x8 __asm__("x8") = nr;
+	register long x0 __asm__("x0") = a;
+	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
+	register void (*x19)(void *) __asm__("x19") = child_entry;
+	register void *x20 __asm__("x20") = arg;
+	__asm__ volatile("svc #0\n\t"
+			 "cbnz x0, 1f\n\t"
+			 "mov x29, xzr\n\t"
+			 "mov x0, x20\n\t"
+			 "blr x19\n\t"
+			 "brk #0\n"
+			 "1:"
+			 : "+r"(x0)
+			 : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x19), "r"(x20)
+			 : "memory", "cc", "x30");
+	return x0;
+}
+#endif
+
+/* clone3, or clone where a container's filter answers ENOSYS. */
+static long start_shared(struct clone_args *args, char *stack, struct start *start)
+{
+	args->flags |= CLONE_VM | CLONE_VFORK;
+	args->stack = (uint64_t)(uintptr_t)stack;
+	args->stack_size = ISO_CHILD_STACK;
+	long r = call_in_child(__NR_clone3, (long)args, sizeof *args, 0, 0, 0, start);
+	if (r != -ENOSYS)
+		return r;
+	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
+	return call_in_child(__NR_clone, flags, (long)(stack + ISO_CHILD_STACK), (long)args->pidfd, 0,
+			     0, start);
+}
+
+static long start_copied(struct clone_args *args, struct start *start)
+{
+	long r = sys(clone3, args, sizeof *args);
+	if (r == -ENOSYS) {
+		long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
+		r = sys(clone, flags, 0, args->pidfd, 0, 0);
+	}
+	if (r == 0)
+		child_entry(start);
+	return r;
+}
+
+int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
+	      int32_t shares_memory, struct iso_spawned *out)
+{
+	char stack[ISO_CHILD_STACK] __attribute__((aligned(16)));
+	struct start start;
+	uint64_t all = ~0ull, old = 0;
+	uint32_t where;
+	int32_t pidfd = -1;
+	struct iso_plan *plan = blob;
+
+	if (iso_plan_check(blob, size, &where) < 0 || plan->n_slots != n_slots)
+		return -EINVAL;
+	for (uint32_t i = 0; i < n_slots; i++)
+		start.fds[i] = slots[i];
+	iso_ctx_init(&start.ctx, blob, start.fds);
+
+	struct clone_args args = {
+		.flags = plan->clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	/* No handler of the caller may run in the child, on the caller's memory. */
+	long r = sys(rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof old);
+	if (r < 0)
+		return (int)r;
+	r = shares_memory ? start_shared(&args, stack, &start) : start_copied(&args, &start);
+	long mask = sys(rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
+	if (r < 0)
+		return (int)r;
+	out->pid = (int32_t)r;
+	out->pidfd = pidfd;
+	return (int)mask;
+}
