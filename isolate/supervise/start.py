@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting isolate-init: the one clone of the caller, with five ops between it and exec."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from functools import lru_cache
+
+from attrs import define
+
+from isolate import native
+from isolate.abi import flags
+from isolate.abi.ops import OpCode, Phase
+from isolate.errors import LaunchError
+from isolate.plan.encode import Encoded, encode
+from isolate.plan.model import Op, Vector
+from isolate.supervise.channel import socket_pair
+
+__all__ = ["Init", "start_init"]
+
+CONTROL_FD = 3  # _native/init.h
+HOST_FD = 4
+ALL_CAPS = (1 << 64) - 1
+PATCHED_CAPS = (1 << 41) - 1  # ambient: through CAP_CHECKPOINT_RESTORE; the kernel ends it earlier
+
+
+class Shared:
+    """Descriptors that every start of this process uses; made anew after a fork."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.pid = 0
+        self.host_fd = self.init_fd = self.null_fd = -1
+
+    def get(self) -> tuple[int, int, int]:
+        """(pidfd of this process, isolate-init opened by path, /dev/null)."""
+        with self.lock:
+            if self.pid != os.getpid():
+                for fd in (self.host_fd, self.init_fd, self.null_fd):
+                    if fd >= 0:
+                        os.close(fd)
+                self.host_fd = os.pidfd_open(os.getpid())
+                self.init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+                self.null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+                self.pid = os.getpid()
+            return self.host_fd, self.init_fd, self.null_fd
+
+
+SHARED = Shared()
+
+
+def after_fork() -> None:
+    """The lock may have been held by a thread that the child has not."""
+    SHARED.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=after_fork)
+
+
+@lru_cache(maxsize=64)
+def start_plan(clone_flags: int) -> tuple[tuple[Op, ...], Encoded]:
+    """What the clone child does: descriptors in place, capabilities kept over exec, exec."""
+    ops = [
+        Op(
+            code=OpCode.CLOSE_FROM,
+            phase=Phase.FD,
+            about="mark descriptors from 5 up close-on-exec",
+            nums=(HOST_FD + 1,),
+        )
+    ]
+    places = (("control", CONTROL_FD), ("host", HOST_FD), ("null", 0), ("null", 1), ("null", 2))
+    ops += [
+        Op(
+            code=OpCode.DUP2,
+            phase=Phase.FD,
+            about=f"put {name} at descriptor {number}",
+            slots=(name,),
+            nums=(number,),
+        )
+        for name, number in places
+    ]
+    if clone_flags & flags.CLONE_NEWUSER:
+        # No id is mapped yet, so exec would drop every capability that is not ambient.
+        ops.append(
+            Op(
+                code=OpCode.CAPSET,
+                phase=Phase.CREDENTIALS,
+                about="make capabilities inheritable",
+                nums=(ALL_CAPS,) * 3,
+            )
+        )
+        ops.append(
+            Op(
+                code=OpCode.AMBIENT,
+                phase=Phase.CREDENTIALS,
+                about="keep capabilities over exec",
+                nums=(PATCHED_CAPS,),
+            )
+        )
+    ops.append(
+        Op(code=OpCode.READY, phase=Phase.EXEC, about="report ready", slots=("record",))
+    )
+    ops.append(
+        Op(
+            code=OpCode.EXEC,
+            phase=Phase.EXEC,
+            about="exec isolate-init",
+            slots=("init",),
+            strs=(None, Vector((b"isolate-init",)), Vector(())),
+        )
+    )
+    return tuple(ops), encode(tuple(ops), clone_flags)
+
+
+@define
+class Init:
+    """A running isolate-init: its pidfd, and the socket that takes requests."""
+
+    pid: int
+    pidfd: int
+    control: socket.socket
+
+    def kill(self) -> None:
+        """SIGKILL: takes its pid namespace along. Harmless when it is gone."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def reap(self) -> None:
+        """Wait until it is dead and no zombie. Somebody's waitpid(-1) may have been faster."""
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except ChildProcessError:
+            return
+
+    def close(self) -> None:
+        """Kill, reap and close; safe to call twice."""
+        if self.pidfd < 0:
+            return
+        self.control.close()
+        self.kill()
+        self.reap()
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+
+def read_records(fd: int) -> bytes:
+    """Everything until the last writer is gone (exec or death)."""
+    data = b""
+    while chunk := os.read(fd, 4096):
+        data += chunk
+    return data
+
+
+def start_init(clone_flags: int) -> Init:
+    """Start isolate-init in new namespaces.
+
+    Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
+    """
+    ops, encoded = start_plan(clone_flags)
+    host_fd, init_fd, null_fd = SHARED.get()
+    ours, theirs = socket_pair()
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    named = {
+        "control": theirs.fileno(),
+        "host": host_fd,
+        "null": null_fd,
+        "record": write_fd,
+        "init": init_fd,
+    }
+    try:
+        fds = [named[name] for name in encoded.slots]
+        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True)
+    except OSError as error:
+        ours.close()
+        os.close(read_fd)
+        kinds = flags.namespace_names(clone_flags)
+        op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=f"clone3 with {kinds}")
+        raise LaunchError(0, op, error.errno or 0, steps=len(ops)) from error
+    finally:
+        theirs.close()
+        os.close(write_fd)
+    init = Init(pid, pidfd, ours)
+    try:
+        data = read_records(read_fd)
+        check_started(ops, data)
+    except BaseException:
+        init.close()
+        raise
+    finally:
+        os.close(read_fd)
+    return init
+
+
+def check_started(ops: tuple[Op, ...], data: bytes) -> None:
+    """One READY record and nothing more: the exec happened."""
+    size = native.FAIL_SIZE
+    records = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
+    if len(records) == 1 and records[0][1] == 0:
+        return
+    step, error, _ = records[-1] if records else (0, 32, 0)
+    raise LaunchError(step, ops[min(step, len(ops) - 1)], error or 32, steps=len(ops))
