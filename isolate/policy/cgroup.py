@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`CgroupLimit`: ceilings on what all processes of a sandbox use together."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from attrs import field, fields, frozen
+
+from isolate.errors import PolicyConflict, PolicyError
+from isolate.policy.base import Primitive
+from isolate.policy.fields import ceiling, parse_bytes, tighter
+
+__all__ = ["CgroupLimit", "parse_cpus"]
+
+
+def parse_cpus(value: str) -> frozenset[int]:
+    """The numbers of a list like "0-3,5", cpuset(7). Raises: PolicyError."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", value):
+        raise PolicyError(f'{value!r} is not a list of numbers like "0-3,5"')
+    found: set[int] = set()
+    for part in value.split(","):
+        first, _, last = part.partition("-")
+        if int(last or first) > 65535 or int(first) > int(last or first):
+            raise PolicyError(f"{part!r} is not a range of processors")
+        found |= set(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def canonical_cpus(value: Any) -> str | None:
+    """Sorted numbers, comma-separated."""
+    return None if value is None else ",".join(map(str, sorted(parse_cpus(value))))
+
+
+@frozen(kw_only=True)
+class CgroupLimit(Primitive):
+    """Ceilings on what all processes of the sandbox may use together.
+
+    Attributes:
+        memory: bytes or "256M"; becomes memory.max.
+        memory_high: bytes above which it is slowed; memory.high.
+        swap: bytes of swap besides memory; memory.swap.max. None is none, if memory is set.
+        pids: tasks, at least 1; pids.max.
+        cpu: processors' worth of time, 0.5 is half of one; cpu.max.
+        cpu_weight: 1 to 10000; cpu.weight.
+        cpuset, mems: lists like "0-3,5".
+
+    Raises: PolicyError.
+    Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Controllers".
+    """
+
+    memory: int | None = ceiling(least=4096, convert=parse_bytes)
+    memory_high: int | None = ceiling(least=4096, convert=parse_bytes)
+    swap: int | None = ceiling(least=0, convert=parse_bytes)
+    pids: int | None = ceiling(least=1)
+    cpu: float | None = ceiling(least=0.01)
+    cpu_weight: int | None = ceiling(least=1)
+    cpuset: str | None = field(default=None, converter=canonical_cpus)
+    mems: str | None = field(default=None, converter=canonical_cpus)
+
+    def narrow(self, inner: CgroupLimit) -> CgroupLimit:
+        """The smaller of the two, field by field; processor lists intersect."""
+        values: dict[str, Any] = {}
+        for each in fields(CgroupLimit):
+            a, b = getattr(self, each.name), getattr(inner, each.name)
+            if each.name in ("cpuset", "mems") and a is not None and b is not None:
+                both = parse_cpus(a) & parse_cpus(b)
+                if not both:
+                    raise PolicyConflict(f"no {each.name} is in both {a!r} and {b!r}")
+                values[each.name] = ",".join(map(str, sorted(both)))
+            elif each.name in ("cpuset", "mems"):
+                values[each.name] = a if b is None else b
+            else:
+                values[each.name] = tighter(a, b)
+        return CgroupLimit(**values)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Mount`: one thing at one place of the file system inside."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from attrs import field, frozen
+
+from isolate.errors import PolicyConflict, PolicyError
+from isolate.policy.base import Primitive
+from isolate.policy.fields import absolute, ceiling, parse_bytes, text
+
+__all__ = ["Mount"]
+
+KINDS = ("bind", "tmpfs", "proc", "dev", "file", "dir", "symlink", "overlay")
+
+
+@frozen(kw_only=True)
+class Mount(Primitive):
+    """A mount, or a file, directory or link, made before the program starts.
+
+    Attributes:
+        kind: "bind", "tmpfs", "proc", "dev", "file", "dir", "symlink" or "overlay".
+        source: host path of a bind (absolute), or a link's text.
+        target: absolute path inside.
+        writable: False is read-only.
+        size: bytes of a tmpfs.
+        data: a file's content.
+        mode: permission bits.
+        lower: an overlay's lower directories, topmost first.
+
+    Raises: PolicyError.
+    """
+
+    kind: str
+    target: str = field(converter=lambda v: absolute(v, "Mount.target"))
+    source: str | None = None
+    writable: bool = False
+    size: int | None = ceiling(least=4096, convert=parse_bytes)
+    data: bytes | None = field(default=None, repr=lambda d: f"<{len(d)} bytes>" if d else repr(d))
+    mode: int = 0o755
+    lower: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise PolicyError(f"Mount.kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.kind in ("bind", "symlink") and not self.source:
+            raise PolicyError(f"Mount.{self.kind} needs a source")
+
+    @classmethod
+    def bind(cls, source: Any, target: Any, writable: bool = False) -> Mount:
+        """A host directory or file, with what is mounted below; read-only unless said."""
+        path = os.path.abspath(text(source, "Mount.source"))
+        return cls(kind="bind", source=path, target=target, writable=writable)
+
+    @classmethod
+    def tmpfs(cls, target: Any, size: int | str = "64M", mode: int = 0o1777) -> Mount:
+        """An empty file system in memory, writable, of at most `size`."""
+        return cls(kind="tmpfs", target=target, size=size, mode=mode, writable=True)
+
+    @classmethod
+    def proc(cls, target: Any = "/proc") -> Mount:
+        """The pid namespace's own /proc, with the dangerous paths masked."""
+        return cls(kind="proc", target=target)
+
+    @classmethod
+    def dev(cls, target: Any = "/dev") -> Mount:
+        """A small /dev: null zero full random urandom tty, a pts of its own, fd links, shm."""
+        return cls(kind="dev", target=target)
+
+    @classmethod
+    def file(cls, target: Any, data: bytes, mode: int = 0o644) -> Mount:
+        """A file with this content."""
+        if not isinstance(data, bytes):
+            raise PolicyError(f"Mount.file data must be bytes, not {type(data).__name__}")
+        return cls(kind="file", target=target, data=data, mode=mode)
+
+    @classmethod
+    def dir(cls, target: Any, mode: int = 0o755) -> Mount:
+        """An empty directory of the new root."""
+        return cls(kind="dir", target=target, mode=mode)
+
+    @classmethod
+    def symlink(cls, source: Any, target: Any) -> Mount:
+        """A symbolic link at `target` with the text `source`."""
+        return cls(kind="symlink", source=text(source, "Mount.source"), target=target)
+
+    def narrow(self, inner: Mount) -> Mount:
+        """Only equal mounts narrow: two things at one place are a conflict."""
+        if self != inner:
+            raise PolicyConflict(f"two mounts on {self.target}: {self} and {inner}")
+        return self

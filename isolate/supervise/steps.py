@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parent does around the clone, each step with its undo on one stack (plan data, law 8)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from attrs import Factory, define
+
+from isolate.errors import HostLacks, LaunchError
+from isolate.plan.hints import hint
+from isolate.plan.model import Op, Step
+from isolate.supervise import cgroupfs, trees
+from isolate.supervise.hostids import HostIds, reserve_ids
+
+__all__ = ["Prepared", "prepare", "write_id_maps"]
+
+CLONE_KINDS = {
+    "user": "user",
+    "mount": "mnt",
+    "pid": "pid",
+    "net": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+    "time": "time",
+}
+
+
+@define
+class Prepared:
+    """What the steps have made: fds by slot name, and everything's undo."""
+
+    undo: ExitStack
+    fds: dict[str, int] = Factory(dict)
+    ids: HostIds | None = None
+    leaf: Any = None
+    id_map: Step | None = None
+
+
+def open_tree(step: Step, made: Prepared) -> None:
+    """A detached copy of a host tree with its attributes set, for BIND."""
+    fd = trees.detached(*step.args)
+    made.undo.callback(os.close, fd) if fd >= 0 else None
+    made.fds[step.slot or ""] = fd
+
+
+def open_namespace(step: Step, made: Prepared) -> None:
+    """A namespace of "pid:N", "fd:N" or "path:P", for SETNS."""
+    target, kind = step.args[:2]
+    how, _, what = target.partition(":")
+    if how == "fd":
+        fd = os.dup(int(what))
+    elif how == "pid":
+        fd = os.open(f"/proc/{int(what)}/ns/{CLONE_KINDS[kind]}", os.O_RDONLY | os.O_CLOEXEC)
+    else:
+        fd = os.open(what, os.O_RDONLY | os.O_CLOEXEC)
+    made.undo.callback(os.close, fd)
+    made.fds[step.slot or ""] = fd
+
+
+def reserve(step: Step, made: Prepared) -> None:
+    """Host ids of this box alone."""
+    made.ids = reserve_ids(step.args[0])
+    made.undo.callback(made.ids.close)
+
+
+def keep_id_map(step: Step, made: Prepared) -> None:
+    """Written after the clone, by `write_id_maps`."""
+    made.id_map = step
+
+
+def make_leaf(step: Step, made: Prepared) -> None:
+    """The box's own cgroup, with its limits."""
+    made.leaf = cgroupfs.create(step.args[0])
+    made.undo.callback(made.leaf.close)
+    made.fds.update(made.leaf.join_fds)
+
+
+KINDS: dict[str, Callable[[Step, Prepared], None]] = {
+    "open_tree": open_tree,
+    "open_ns": open_namespace,
+    "reserve_ids": reserve,
+    "id_map": keep_id_map,
+    "cgroup": make_leaf,
+}
+
+
+def prepare(steps: tuple[Step, ...], made: Prepared) -> None:
+    """Run all steps in order.
+
+    Raises: LaunchError naming the step; HostLacks. What was made is undone by `made.undo`.
+    """
+    for number, step in enumerate(steps):
+        try:
+            KINDS[step.kind](step, made)
+        except (LaunchError, HostLacks):
+            raise
+        except OSError as error:
+            code = error.errno or 0
+            raise LaunchError(
+                number, step, code, hint(step, code, None), steps=len(steps)
+            ) from error
+
+
+def id_lines(lines: tuple[tuple[int, int | None, int], ...], ids: HostIds | None) -> bytes:
+    """The text for uid_map; an outside of None is the next reserved id."""
+    text, nth = [], 0
+    for inside, outside, count in lines:
+        if outside is None:
+            if ids is None:
+                raise HostLacks("user", "the id map names reserved ids, but none were reserved")
+            outside = ids.base + nth
+            nth += count
+        text.append(f"{inside} {outside} {count}\n")
+    return "".join(text).encode()
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """One write(2), as procfs wants it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if os.write(fd, data) != len(data):
+            raise OSError(5, "short write", path)
+    finally:
+        os.close(fd)
+
+
+def write_id_maps(pid: int, made: Prepared) -> None:
+    """Write the maps of the process that was just cloned; before set-up is asked for.
+
+    Raises: LaunchError.
+    """
+    if made.id_map is None:
+        return
+    uid_lines, gid_lines, deny_setgroups = made.id_map.args
+    try:
+        if deny_setgroups:
+            write_whole(f"/proc/{pid}/setgroups", b"deny")
+        write_whole(f"/proc/{pid}/uid_map", id_lines(uid_lines, made.ids))
+        write_whole(f"/proc/{pid}/gid_map", id_lines(gid_lines, made.ids))
+    except OSError as error:
+        code = error.errno or 0
+        raise LaunchError(0, made.id_map, code, hint(made.id_map, code, None)) from error
+
+
+def libc_error(what: str) -> OSError:
+    """The errno of the last ctypes call."""
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), what)
+
+
+def is_op(item: Op | Step) -> bool:
+    """Whether a failing item is a child's."""
+    return isinstance(item, Op)
