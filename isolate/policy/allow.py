@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tokens that widen a `Sandbox` beyond its safe default; a review greps for `allow.`."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+__all__ = [
+    "Allow",
+    "Capabilities",
+    "HostCgroup",
+    "HostIpc",
+    "HostMount",
+    "HostNetwork",
+    "HostPid",
+    "HostUser",
+    "HostUts",
+    "NewPrivileges",
+]
+
+
+class Allow:
+    """Base of the tokens."""
+
+
+@frozen
+class HostNetwork(Allow):
+    """The caller's network: every address that the machine reaches, and its abstract sockets."""
+
+
+@frozen
+class HostPid(Allow):
+    """The caller's processes can be seen, and signalled where ids allow."""
+
+
+@frozen
+class HostMount(Allow):
+    """The caller's mounts and files, as far as ids allow."""
+
+
+@frozen
+class HostUser(Allow):
+    """No user namespace: ids inside are the machine's."""
+
+
+@frozen
+class HostIpc(Allow):
+    """The caller's System V IPC and message queues."""
+
+
+@frozen
+class HostUts(Allow):
+    """The machine's own hostname."""
+
+
+@frozen
+class HostCgroup(Allow):
+    """The caller's place in the cgroup tree can be seen."""
+
+
+@frozen
+class Capabilities(Allow):
+    """Capabilities inside, over the box's own namespaces."""
+
+
+@frozen
+class NewPrivileges(Allow):
+    """set-user-ID programs work: no_new_privs is not set."""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Command`: what to run, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from isolate.errors import PolicyError
+from isolate.policy.fields import text
+
+__all__ = ["CLEAN_ENV", "Command"]
+
+CLEAN_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    "LANG": "C.UTF-8",
+}
+
+
+def checked_argv(argv: Any) -> tuple[bytes, ...]:
+    """Non-empty bytes without NUL. Raises: PolicyError naming the index."""
+    if isinstance(argv, (str, bytes, os.PathLike)):
+        raise PolicyError(f"argv must be a list of strings, not one: [{argv!r}]; there is no shell")
+    try:
+        items = list(argv)
+    except TypeError:
+        raise PolicyError(f"argv must be a list of strings, not {argv!r}") from None
+    if not items:
+        raise PolicyError("argv is empty; it needs at least the program")
+    found = tuple(os.fsencode(text(item, f"argv[{i}]")) for i, item in enumerate(items))
+    if not found[0]:
+        raise PolicyError("argv[0] is empty; it names the program")
+    return found
+
+
+def checked_env(env: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """Pairs of name and value, sorted. None is a clean environment. Raises: PolicyError."""
+    if env is None:
+        env = CLEAN_ENV
+    if isinstance(env, tuple):
+        env = dict(env)
+    if not isinstance(env, Mapping):
+        raise PolicyError(f"env must be a mapping, not {env!r}")
+    pairs = {}
+    for name, value in env.items():
+        key = os.fsencode(text(name, "an environment name"))
+        if not key or b"=" in key:
+            raise PolicyError(f"an environment name can't be empty or hold '=': {name!r}")
+        pairs[key] = os.fsencode(text(value, f"env[{name!r}]"))
+    return tuple(sorted(pairs.items()))
+
+
+@frozen
+class Command:
+    """One program start.
+
+    Attributes:
+        argv: the program and its arguments, bytes.
+        env: (name, value) pairs; None is PATH, HOME, TMPDIR and LANG, and nothing of the caller's.
+        cwd: absolute path inside, or None.
+        fds: numbers of further descriptors that it gets.
+
+    Raises: PolicyError.
+    """
+
+    argv: tuple[bytes, ...] = field(converter=checked_argv)
+    env: tuple[tuple[bytes, bytes], ...] = field(default=None, converter=checked_env)
+    cwd: str | None = field(
+        default=None, converter=lambda v: None if v is None else text(v, "cwd")
+    )
+    fds: tuple[int, ...] = field(default=(), converter=lambda v: tuple(sorted(v)))
