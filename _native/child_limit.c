@@ -10,10 +10,18 @@
 #define ISO_SOCK_DGRAM 2
 #define ISO_SOCK_CLOEXEC 02000000
 
+/* A hard limit that is lower already stays: asking for more than that is no wish to widen. */
 long op_rlimit(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;
-	struct rlimit64 limit = {op->num[1], op->num[2]};
+	struct rlimit64 now, limit = {op->num[1], op->num[2]};
+	long r = sys(prlimit64, 0, op->num[0], NULL, &now);
+	if (r < 0)
+		return r;
+	if (limit.rlim_max > now.rlim_max)
+		limit.rlim_max = now.rlim_max;
+	if (limit.rlim_cur > limit.rlim_max)
+		limit.rlim_cur = limit.rlim_max;
 	return sys(prlimit64, 0, op->num[0], &limit, NULL);
 }
 

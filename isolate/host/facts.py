@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a machine can do, as a frozen value that goes through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import asdict, frozen
+
+__all__ = ["CgroupFacts", "Host", "PythonFacts"]
+
+
+@frozen(kw_only=True)
+class PythonFacts:
+    """Where the running interpreter lives.
+
+    Attributes:
+        executable: sys.executable.
+        links: (link, its text), each hop from the executable to the real file.
+        trees: directories and zips that it needs: prefixes and sys.path, absolute.
+        skipped: entries of sys.path that would show too much (a home, the root, /tmp …).
+    """
+
+    executable: str
+    links: tuple[tuple[str, str], ...] = ()
+    trees: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class CgroupFacts:
+    """Which controllers a leaf could have.
+
+    Attributes:
+        version: 1, 2, or 0 for none.
+        controllers: names that are usable by us.
+        why: what was looked at where there are none.
+    """
+
+    version: int = 0
+    controllers: tuple[str, ...] = ()
+    why: str = ""
+
+
+@frozen(kw_only=True)
+class Host:
+    """Facts about one machine, for one user.
+
+    Attributes:
+        kernel: (major, minor).
+        arch: of uname -m.
+        euid, egid: of the caller.
+        sys_admin: whether the caller has CAP_SYS_ADMIN (and so may clone mounts).
+        user_namespaces: whether they can be made; `user_why` says why not.
+        root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
+        python, cgroup: see there.
+    """
+
+    kernel: tuple[int, int]
+    arch: str
+    euid: int
+    egid: int
+    sys_admin: bool
+    user_namespaces: bool
+    user_why: str = ""
+    root_entries: tuple[tuple[str, str], ...] = ()
+    python: PythonFacts
+    cgroup: CgroupFacts = CgroupFacts()
+
+    def to_json(self) -> str:
+        """For a museum of hosts, and for bug reports."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Host:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        data["python"] = PythonFacts(**tuples(data["python"]))
+        data["cgroup"] = CgroupFacts(**tuples(data["cgroup"]))
+        return cls(**tuples(data))
+
+
+def tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """Lists, at any depth, as tuples."""
+
+    def convert(value: Any) -> Any:
+        return tuple(convert(each) for each in value) if isinstance(value, list) else value
+
+    return {key: convert(value) for key, value in data.items()}

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the facts: reads only, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from isolate.host.facts import CgroupFacts, Host, PythonFacts
+
+__all__ = ["probe", "probe_python"]
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+ETC = (
+    "alternatives ca-certificates ca-certificates.conf debian_version ld.so.cache ld.so.conf "
+    "ld.so.conf.d localtime magic mime.types os-release protocols python3 python3.11 services "
+    "ssl/certs ssl/openssl.cnf timezone"
+).split()
+# Entries of sys.path that hold more than code: they, and what is above them, are not shown.
+PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")
+CAP_SYS_ADMIN = 21
+
+
+def read(path: str) -> str | None:
+    """A small file's text, None if it can't be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def entry(path: str) -> tuple[str, str] | None:
+    """What is there: a directory, a file, or a link with its text."""
+    if os.path.islink(path):
+        return path, f"link:{os.readlink(path)}"
+    if os.path.isdir(path):
+        return path, "dir"
+    return (path, "file") if os.path.isfile(path) else None
+
+
+def link_chain(path: str) -> tuple[tuple[str, str], ...]:
+    """Each symbolic link on the way from `path` to the real file, parents included."""
+    links: dict[str, str] = {}
+    todo = [path]
+    while todo and len(links) < 64:
+        parts = [part for part in todo.pop().split("/") if part]
+        here = ""
+        for index, part in enumerate(parts):
+            here = f"{here}/{part}"
+            if here in links:
+                break
+            if not os.path.islink(here):
+                continue
+            links[here] = os.readlink(here)
+            rest = parts[index + 1 :]
+            target = os.path.join(os.path.dirname(here), links[here], *rest)
+            todo.append(os.path.normpath(target))
+            break
+    return tuple(links.items())
+
+
+def too_wide(path: str, homes: tuple[str, ...]) -> bool:
+    """Whether a directory holds a home or the like: itself, or above one."""
+    return any(each == path or each.startswith(path.rstrip("/") + "/") for each in homes)
+
+
+def probe_python() -> PythonFacts:
+    """The running interpreter: cheap, since sys.path may change at any time."""
+    homes = tuple({*PRIVATE, os.path.expanduser("~"), os.environ.get("HOME", "/root")})
+    executable = sys.executable or "/usr/bin/python3"
+    real = os.path.realpath(executable)
+    wanted = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+    wanted += [os.path.dirname(os.path.dirname(real)), *sys.path]
+    trees, skipped = [], []
+    for path in dict.fromkeys(os.path.abspath(each) for each in wanted):
+        if not os.path.exists(path):
+            continue
+        (skipped if too_wide(path, homes) else trees).append(path)
+    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if here not in trees:
+        trees.append(os.path.join(here, "isolate"))
+    links = dict(link_chain(executable))
+    for tree in trees:
+        links.update(link_chain(tree))
+    return PythonFacts(
+        executable=executable,
+        links=tuple(links.items()),
+        trees=tuple(dict.fromkeys(os.path.realpath(tree) for tree in trees)),
+        skipped=tuple(skipped),
+    )
+
+
+def own_v2_path() -> str | None:
+    """Our place in the v2 tree, as a directory."""
+    text = read("/proc/self/cgroup") or ""
+    match = re.search(r"^0::(/.*)$", text, re.MULTILINE)
+    mounts = re.search(r"^\S+ (\S+) cgroup2 ", read("/proc/mounts") or "", re.MULTILINE)
+    return mounts[1] + match[1].rstrip("/") if match and mounts else None
+
+
+def probe_cgroup() -> CgroupFacts:
+    """v1 controllers that we may make leaves of, else a v2 subtree that is ours."""
+    found = []
+    for line in (read("/proc/mounts") or "").splitlines():
+        parts = line.split()
+        if parts[2] == "cgroup":
+            found += [
+                name
+                for name in parts[3].split(",")
+                if name in CONTROLLERS and os.access(parts[1], os.W_OK)
+            ]
+    if found:
+        return CgroupFacts(version=1, controllers=tuple(sorted(found)))
+    path = own_v2_path()
+    if path is None:
+        return CgroupFacts(why="no cgroup file system is mounted that we may write")
+    controllers = (read(f"{path}/cgroup.subtree_control") or "").split()
+    if controllers and os.access(path, os.W_OK):
+        return CgroupFacts(version=2, controllers=tuple(sorted(controllers)))
+    return CgroupFacts(why=f"{path} is not delegated to uid {os.geteuid()}")
+
+
+def user_namespace_fact() -> tuple[bool, str]:
+    """Whether user namespaces can be made, by the sysctls that forbid them."""
+    if not os.path.exists("/proc/self/ns/user"):
+        return False, "the kernel is built without user namespaces"
+    if (read("/proc/sys/user/max_user_namespaces") or "1").strip() == "0":
+        return False, "sysctl user.max_user_namespaces is 0"
+    if os.geteuid() == 0:
+        return True, ""
+    if (read("/proc/sys/kernel/unprivileged_userns_clone") or "1").strip() == "0":
+        return False, "sysctl kernel.unprivileged_userns_clone is 0"
+    if (read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") or "0").strip() == "1":
+        return False, "sysctl kernel.apparmor_restrict_unprivileged_userns is 1"
+    return True, ""
+
+
+def probe() -> Host:
+    """All facts about this machine, for this process."""
+    uname = os.uname()
+    major, minor = (int(part) for part in re.findall(r"\d+", uname.release)[:2])
+    status = read("/proc/self/status") or ""
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    usable, why = user_namespace_fact()
+    paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    return Host(
+        kernel=(major, minor),
+        arch=uname.machine,
+        euid=os.geteuid(),
+        egid=os.getegid(),
+        sys_admin=bool(effective and int(effective[1], 16) >> CAP_SYS_ADMIN & 1),
+        user_namespaces=usable,
+        user_why=why,
+        root_entries=tuple(found for path in paths if (found := entry(path))),
+        python=probe_python(),
+        cgroup=probe_cgroup(),
+    )

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to do about a failed step, where the cause is known."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from isolate.abi.ops import OpCode
+
+__all__ = ["hint"]
+
+BY_OP = {
+    (OpCode.BIND, errno.ENOENT): "the source must exist on this machine; see read=, write= or Mount",
+    (OpCode.MOUNT_NEW, errno.ENOENT): "the target must exist in the root; put Mount.dir(...) before",
+    (OpCode.MOUNT_NEW, errno.EPERM): "a container that masks parts of /proc forbids a new one; "
+    "run it with an unmasked /proc, or share it",
+    (OpCode.EXEC, errno.ENOENT): "the program, or the interpreter it names, is not in the box's "
+    "root; pass read=[...] or Mount.bind(...)",
+    (OpCode.EXEC, errno.EACCES): "the file is not executable for the box's uid, or lies in a "
+    "directory that it can't pass",
+    (OpCode.EXEC, errno.ENOEXEC): "the file has no '#!' line and is no program for this machine",
+    (OpCode.CHDIR, errno.ENOENT): "cwd is a path inside the box",
+    (OpCode.UNSHARE, errno.EPERM): "an ordinary user needs Namespace(user=True) with the others",
+    (OpCode.UNSHARE, errno.ENOSPC): "a limit of /proc/sys/user/max_*_namespaces is reached",
+    (OpCode.RLIMIT, errno.EPERM): "only CAP_SYS_RESOURCE may raise a hard limit",
+}
+BY_STEP = {
+    ("open_tree", errno.ENOENT): "the path must exist on this machine; see read=, write= or Chroot",
+    ("id_map", errno.EPERM): "an ordinary user may map only its own ids",
+}
+
+
+def hint(failed: Any, number: int, host: Any) -> str | None:
+    """One sentence for a failed Op or Step, or None."""
+    code = getattr(failed, "code", None)
+    if code is not None:
+        return BY_OP.get((code, number))
+    return BY_STEP.get((getattr(failed, "kind", ""), number))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each program's own process does before its exec: cgroup, descriptors, limits, privileges."""
+
+from __future__ import annotations
+
+from isolate.abi.caps import mask
+from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
+from isolate.abi.ops import OpCode, Phase
+from isolate.plan.lower.cgroup import controllers
+from isolate.plan.lower.draft import Draft, encoded
+from isolate.plan.model import Vector
+from isolate.policy.capabilities import CapabilitySet
+from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
+from isolate.policy.command import Command
+from isolate.policy.deadline import Deadline
+from isolate.policy.identity import Identity
+from isolate.policy.namespace import Namespace
+from isolate.policy.rlimit import Rlimit
+
+__all__ = ["lower"]
+
+DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
+
+
+def lower_cgroup(draft: Draft) -> None:
+    """Join the leaf before anything else can cost something (HARDENING 4)."""
+    limit = draft.policy.get(CgroupLimit)
+    for name in controllers(limit, draft.host) if limit else ():
+        draft.op(
+            OpCode.JOIN_CGROUP, Phase.CGROUP, f"join the box's {name} cgroup", limit,
+            slots=(f"cgroup:{name}",),
+        )  # fmt: skip
+
+
+def lower_fds(command: Command, draft: Draft) -> None:
+    """A session and descriptors of its own; all else is closed at exec."""
+    draft.op(OpCode.SETSID, Phase.SESSION, "start a session", "launch")
+    draft.op(OpCode.CLOSE_FROM, Phase.FD, "close descriptors from 3 up", "launch", nums=(3,))
+    places = [("stdin", 0), ("stdout", 1), ("stderr", 2)]
+    places += [(f"fd:{number}", number) for number in command.fds]
+    for name, number in places:
+        draft.op(
+            OpCode.DUP2, Phase.FD, f"put {name} at descriptor {number}", "launch",
+            slots=(name,), nums=(number,),
+        )  # fmt: skip
+
+
+def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
+    """From Rlimit, Deadline, and CgroupLimit.pids where no cgroup can hold it."""
+    found: dict[str, tuple[int, int]] = {}
+    own = draft.policy.get(Rlimit)
+    for name in RLIMITS:
+        value = getattr(own, name) if own else None
+        if value is not None:
+            found[name] = value
+    deadline = draft.policy.get(Deadline)
+
+    def least(name: str, soft: int, hard: int) -> None:
+        old = found.get(name, (soft, hard))
+        found[name] = (min(old[0], soft), min(old[1], hard))
+
+    if deadline and deadline.files_size is not None:
+        least("fsize", deadline.files_size, deadline.files_size)
+    if deadline and deadline.cpu_time is not None:
+        whole = int(deadline.cpu_time) + 1
+        least("cpu", whole, whole + 1)
+    limit = draft.policy.get(CgroupLimit)
+    if limit and limit.pids and "pids" not in draft.host.cgroup.controllers:
+        # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
+        count = limit.pids + (0 if draft.host.euid == 0 else 1)
+        least("nproc", count, count)
+    return found
+
+
+def lower_limits(command: Command, draft: Draft) -> None:
+    """rlimits, umask, directory."""
+    own = draft.policy.get(Rlimit) or "launch"
+    for name, (soft, hard) in rlimits(draft).items():
+        draft.op(
+            OpCode.RLIMIT, Phase.LIMIT, f"set RLIMIT_{name.strip('_').upper()} to {soft}", own,
+            nums=(RLIMITS[name], soft, hard),
+        )  # fmt: skip
+    identity = draft.policy.get(Identity)
+    if identity:
+        draft.op(OpCode.UMASK, Phase.LIMIT, "set umask", identity, nums=(identity.umask,))
+    cwd = command.cwd or ("/" if draft.policy.get(Chroot) else None)
+    if cwd:
+        draft.op(OpCode.CHDIR, Phase.CREDENTIALS, f"chdir {cwd}", "launch", encoded(cwd))
+
+
+def lower_ids(draft: Draft, keeps: bool) -> None:
+    """From init's ids to the program's, where they differ."""
+    identity = draft.policy.get(Identity)
+    if identity is None or not draft.reserved_ids:
+        return
+    draft.op(OpCode.SETGROUPS, Phase.CREDENTIALS, "drop groups", identity, b"")
+    draft.op(
+        OpCode.SETRESGID, Phase.CREDENTIALS, f"set gid {identity.gid}", identity,
+        nums=(identity.gid,),
+    )  # fmt: skip
+    draft.op(
+        OpCode.SETRESUID, Phase.CREDENTIALS, f"set uid {identity.uid}", identity,
+        nums=(identity.uid, int(keeps)),
+    )  # fmt: skip
+
+
+def lower_credentials(draft: Draft) -> None:
+    """Bounding set first, ids, then the sets: each needs what the next one takes."""
+    caps = draft.policy.get(CapabilitySet)
+    if caps is not None:
+        draft.op(
+            OpCode.SECUREBITS, Phase.CREDENTIALS, "lock SECBIT_NOROOT", caps,
+            nums=(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED,),
+        )  # fmt: skip
+        draft.op(
+            OpCode.BOUNDING, Phase.CREDENTIALS, "drop from the bounding set", caps,
+            nums=(mask(caps.bounding),),
+        )  # fmt: skip
+    lower_ids(draft, bool(caps and caps.permitted))
+    if caps is not None:
+        sets = (mask(caps.effective), mask(caps.permitted), mask(caps.inheritable))
+        draft.op(OpCode.CAPSET, Phase.CREDENTIALS, "set capabilities", caps, nums=sets)
+        draft.op(
+            OpCode.AMBIENT, Phase.CREDENTIALS, "set ambient capabilities", caps,
+            nums=(mask(caps.ambient),),
+        )  # fmt: skip
+
+
+def lower_exec(command: Command, draft: Draft) -> None:
+    """The report that set-up is done, and the exec, by execvp's rules inside the box."""
+    identity = draft.policy.get(Identity)
+    if identity and identity.no_new_privs:
+        draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
+    draft.op(OpCode.READY, Phase.EXEC, "report ready", "launch", slots=("record",))
+    program = command.argv[0]
+    path = program if b"/" in program else None
+    candidates = None
+    if path is None:
+        search = dict(command.env).get(b"PATH", DEFAULT_PATH)
+        candidates = Vector(tuple((d or b".") + b"/" + program for d in search.split(b":")))
+    env = Vector(tuple(name + b"=" + value for name, value in command.env))
+    about = f"exec {program.decode('utf-8', 'replace')}"
+    draft.op(
+        OpCode.EXEC, Phase.EXEC, about, "launch", path, Vector(command.argv), env, candidates
+    )
+
+
+def lower(command: Command, draft: Draft) -> None:
+    """All ops of one program, in phase order."""
+    lower_cgroup(draft)
+    lower_fds(command, draft)
+    lower_limits(command, draft)
+    lower_credentials(draft)
+    lower_exec(command, draft)
+    namespace = draft.policy.get(Namespace)
+    if namespace is None and draft.policy.get(Identity):
+        draft.promise("no_new_privs", "prctl")
