@@ -93,16 +93,8 @@ def probe_python() -> PythonFacts:
     )
 
 
-def own_v2_path() -> str | None:
-    """Our place in the v2 tree, as a directory."""
-    text = read("/proc/self/cgroup") or ""
-    match = re.search(r"^0::(/.*)$", text, re.MULTILINE)
-    mounts = re.search(r"^\S+ (\S+) cgroup2 ", read("/proc/mounts") or "", re.MULTILINE)
-    return mounts[1] + match[1].rstrip("/") if match and mounts else None
-
-
 def probe_cgroup() -> CgroupFacts:
-    """v1 controllers that we may make leaves of, else a v2 subtree that is ours."""
+    """The v1 controllers that we may make leaves of."""
     found = []
     for line in (read("/proc/mounts") or "").splitlines():
         parts = line.split()
@@ -114,13 +106,9 @@ def probe_cgroup() -> CgroupFacts:
             ]
     if found:
         return CgroupFacts(version=1, controllers=tuple(sorted(found)))
-    path = own_v2_path()
-    if path is None:
-        return CgroupFacts(why="no cgroup file system is mounted that we may write")
-    controllers = (read(f"{path}/cgroup.subtree_control") or "").split()
-    if controllers and os.access(path, os.W_OK):
-        return CgroupFacts(version=2, controllers=tuple(sorted(controllers)))
-    return CgroupFacts(why=f"{path} is not delegated to uid {os.geteuid()}")
+    if "cgroup2" in (read("/proc/filesystems") or ""):
+        return CgroupFacts(why="no v1 controller is writable, and v2 is not supported yet")
+    return CgroupFacts(why="no cgroup file system is mounted that we may write")
 
 
 def user_namespace_fact() -> tuple[bool, str]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,11 +10,13 @@ from typing import Any
 
 from attrs import Factory, define
 
+from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
-from isolate.plan.model import Op, Step
+from isolate.plan.model import Step
 from isolate.supervise import cgroupfs, trees
 from isolate.supervise.hostids import HostIds, reserve_ids
+from isolate.supervise.start import start_init
 
 __all__ = ["Prepared", "prepare", "write_id_maps"]
 
@@ -39,14 +40,41 @@ class Prepared:
     fds: dict[str, int] = Factory(dict)
     ids: HostIds | None = None
     leaf: Any = None
+    idmap_fd: int = -1
+    absent: set[str] = Factory(set)
     id_map: Step | None = None
 
 
 def open_tree(step: Step, made: Prepared) -> None:
     """A detached copy of a host tree with its attributes set, for BIND."""
-    fd = trees.detached(*step.args)
-    made.undo.callback(os.close, fd) if fd >= 0 else None
+    path, recursive, attr_set, attr_clr, optional, idmap = step.args
+    userns_fd = idmap_namespace(made) if idmap else -1
+    fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    if fd < 0:
+        made.absent.add(step.slot or "")  # optional: its op is left out
+        return
+    made.undo.callback(os.close, fd)
     made.fds[step.slot or ""] = fd
+
+
+def idmap_namespace(made: Prepared) -> int:
+    """A user namespace that shows the caller's files as the program's, and takes its files as the
+    caller's (mount_setattr(2), MOUNT_ATTR_IDMAP). Held by its fd alone."""
+    if made.idmap_fd >= 0:
+        return made.idmap_fd
+    if made.ids is None:
+        raise HostLacks("user", "an idmapped mount needs reserved ids")
+    program = made.ids.base + 1
+    holder = start_init(NAMESPACES["user"])
+    try:
+        for kind, own in (("uid", os.geteuid()), ("gid", os.getegid())):
+            write_whole(f"/proc/{holder.pid}/{kind}_map", f"{own} {program} 1\n".encode())
+        fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        holder.close()
+    made.undo.callback(os.close, fd)
+    made.idmap_fd = fd
+    return fd
 
 
 def open_namespace(step: Step, made: Prepared) -> None:
@@ -146,14 +174,3 @@ def write_id_maps(pid: int, made: Prepared) -> None:
     except OSError as error:
         code = error.errno or 0
         raise LaunchError(0, made.id_map, code, hint(made.id_map, code, None)) from error
-
-
-def libc_error(what: str) -> OSError:
-    """The errno of the last ctypes call."""
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number), what)
-
-
-def is_op(item: Op | Step) -> bool:
-    """Whether a failing item is a child's."""
-    return isinstance(item, Op)
