@@ -1,2 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run untrusted Python callables and programs in Linux sandboxes."""
+
+from __future__ import annotations
+
+from isolate import guard
+from isolate.completed import Completed
+from isolate.errors import (
+    CpuTimeLimitExceeded,
+    FileSizeLimitExceeded,
+    HostLacks,
+    IsolateError,
+    LaunchError,
+    LimitExceeded,
+    MemoryLimitExceeded,
+    OutputLimitExceeded,
+    PidsLimitExceeded,
+    PolicyConflict,
+    PolicyError,
+    RemoteError,
+    ReplyError,
+    SandboxViolation,
+    TimeLimitExceeded,
+    Unsandboxed,
+)
+from isolate.plan.model import Guarantee
+from isolate.policy import allow
+from isolate.policy.ambient import outside
+from isolate.policy.capabilities import CapabilitySet
+from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
+from isolate.policy.mount import Mount
+from isolate.policy.namespace import IdMap, Namespace
+from isolate.policy.network import Network
+from isolate.policy.policy import Policy
+from isolate.policy.rlimit import INFINITY, INHERIT, Rlimit
+from isolate.sandbox import Box, Sandbox, call, run
+from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.usage import Usage
+
+guard.install()
+
+__all__ = [
+    "INFINITY",
+    "INHERIT",
+    "Box",
+    "CapabilitySet",
+    "CgroupLimit",
+    "Chroot",
+    "Completed",
+    "CpuTimeLimitExceeded",
+    "Exited",
+    "FileSizeLimitExceeded",
+    "Guarantee",
+    "HostLacks",
+    "IdMap",
+    "IsolateError",
+    "Killed",
+    "LaunchError",
+    "LimitExceeded",
+    "LimitHit",
+    "MemoryLimitExceeded",
+    "Mount",
+    "Namespace",
+    "Network",
+    "OutputLimitExceeded",
+    "PidsLimitExceeded",
+    "Policy",
+    "PolicyConflict",
+    "PolicyError",
+    "RemoteError",
+    "ReplyError",
+    "Rlimit",
+    "Sandbox",
+    "SandboxViolation",
+    "TimeLimitExceeded",
+    "TimedOut",
+    "Unsandboxed",
+    "Usage",
+    "Violated",
+    "allow",
+    "call",
+    "outside",
+    "run",
+]

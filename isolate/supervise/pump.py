@@ -28,17 +28,22 @@ DRAIN_CHUNKS = 64  # what a stream may still hold when the program has ended: a 
 
 @define
 class Sink:
-    """Where one stream goes: kept, or passed on to a descriptor."""
+    """Where one stream goes: kept up to `limit` bytes, or passed on to a descriptor."""
 
     fd: int
     keep: bool
     pass_to: int = -1
+    limit: int | None = None
+    counted: bool = True
+    kept: int = 0
     chunks: list[bytes] = Factory(list)
 
     def take(self, data: bytes) -> None:
         """One chunk. A reader of ours that is gone doesn't stop the program."""
         if self.keep:
-            self.chunks.append(data)
+            if self.limit is None or self.kept < self.limit:
+                self.chunks.append(data)
+            self.kept += len(data)
         elif self.pass_to >= 0:
             view = memoryview(data)
             try:
@@ -133,10 +138,13 @@ class Pump:
             data = os.read(sink.fd, CHUNK)
         except BlockingIOError:
             return None
+        if not sink.counted:
+            sink.take(data)
+            return len(data)
         ceiling = self.limits.output
         if ceiling is not None and self.written + len(data) > ceiling:
             self.stop(LimitHit("output", self.written + len(data), ceiling))
-            data = data[: max(0, ceiling - self.written)] or b"\0"[:0]
+            data = data[: max(0, ceiling - self.written)]
             self.written = ceiling
             sink.take(data)
             return 1

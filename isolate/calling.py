@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`call` in a session: one interpreter a box, started on first use; each call in a fork of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from isolate.errors import (
+    CpuTimeLimitExceeded,
+    FileSizeLimitExceeded,
+    IsolateError,
+    LimitExceeded,
+    MemoryLimitExceeded,
+    OutputLimitExceeded,
+    PidsLimitExceeded,
+    ReplyError,
+    TimeLimitExceeded,
+)
+from isolate.host.facts import Host
+from isolate.plan.compile import compile_program
+from isolate.policy.command import Command
+from isolate.policy.policy import Policy
+from isolate.running import caller_fd
+from isolate.supervise.channel import blob_fd
+from isolate.supervise.launch import Session
+from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, judge
+from isolate.supervise.process import End, Process
+from isolate.supervise.pump import Pump, Sink
+from isolate.worker import call as protocol
+from isolate.worker import wire
+
+__all__ = ["Caller"]
+
+STATUS = struct.Struct("<cidd")
+ERRORS: dict[str, type[LimitExceeded]] = {
+    "memory": MemoryLimitExceeded,
+    "pids": PidsLimitExceeded,
+    "cpu_time": CpuTimeLimitExceeded,
+    "output": OutputLimitExceeded,
+    "files_size": FileSizeLimitExceeded,
+}
+
+
+class CallProcess(Process):
+    """The process of one call: its pidfd and end come from the server, by a socket of their own."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.pidfd = -1
+        self.end = None
+        self.lock = threading.Lock()
+        self.killed = False
+
+    def fileno(self) -> int:
+        """Readable when there is news."""
+        return self.sock.fileno()
+
+    def poll(self) -> End | None:
+        """Its end, or None."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        while self.end is None and poller.poll(0):
+            self.news()
+        return self.end
+
+    def news(self) -> None:
+        """One message of the server: the pidfd, or the status; its silence is a death."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.sock, STATUS.size, 1)
+        except ConnectionResetError:
+            data, fds = b"", []
+        if data == b"p" and fds and self.pidfd < 0:
+            self.pidfd = fds[0]
+            if self.killed:
+                self.kill()
+            return
+        for fd in fds:
+            os.close(fd)
+        if len(data) == STATUS.size and data[:1] == b"s":
+            _, status, user, system = STATUS.unpack(data)
+            self.end = End(status=status & 0xFFFF, user=user, system=system)
+        else:
+            self.end = End(status=int(signal.SIGKILL), lost=True)
+
+    def kill(self) -> None:
+        """SIGKILL, at the latest when the pidfd has come."""
+        self.killed = True
+        if self.pidfd >= 0:
+            self.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        """Close; safe to call twice."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self.sock.close()
+
+
+class Caller:
+    """The worker of one box."""
+
+    def __init__(
+        self,
+        session: Session,
+        policy: Policy,
+        host: Host,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+    ) -> None:
+        self.session, self.policy, self.host = session, policy, host
+        self.env, self.cwd = env, cwd
+        self.lock = threading.Lock()
+        self.server: Process | None = None
+        self.control: socket.socket | None = None
+        self.log_fd = -1
+
+    def start(self) -> socket.socket:
+        """The control socket of a server that lives; started if there is none."""
+        with self.lock:
+            if self.server is not None and self.server.poll() is None and self.control:
+                return self.control
+            self.stop()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+            self.log_fd = os.memfd_create("isolate-worker-log", os.MFD_CLOEXEC)
+            try:
+                python = self.host.python
+                path = [each for each in map(os.path.abspath, sys.path) if os.path.exists(each)]
+                argv = protocol.argv(python.executable, path)
+                command = Command(argv, self.env, self.cwd, (3,))
+                fds = {"stdin": null, "stdout": null, "stderr": self.log_fd, "fd:3": theirs.fileno()}
+                ops = compile_program(self.policy, command, self.host)
+                self.server = self.session.spawn(ops, fds)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+                os.close(null)
+            self.control = ours
+            return ours
+
+    def stop(self) -> None:
+        """End the server, and close."""
+        if self.server is not None:
+            self.server.kill()
+            self.server.close()
+            self.server = None
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+        if self.log_fd >= 0:
+            os.close(self.log_fd)
+            self.log_fd = -1
+
+    def close(self) -> None:
+        """End the server; calls that still run end with the box."""
+        with self.lock:
+            self.stop()
+
+    def why_dead(self) -> str:
+        """What the server said before it died, bounded; text from inside."""
+        if self.log_fd < 0:
+            return ""
+        text = os.pread(self.log_fd, 4000, 0).decode("utf-8", "replace").strip()
+        return f"; its last words: {text}" if text else ""
+
+    def call(self, fn: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
+        """One call: its value, or what it raises.
+
+        Raises: LimitExceeded and its kinds; ReplyError; RemoteError; built-in exceptions.
+        """
+        if not callable(fn):
+            raise TypeError(f"call needs a function, not {fn!r}")
+        allowed = protocol.allowed_types(fn)
+        payload = protocol.pickled(fn, args, kw, allowed, list(self.host.python.skipped))
+        for name in ("stdout", "stderr"):
+            caller_fd(name)  # flushed, so that lines stay in order
+        with ExitStack() as stack:
+            pump, reply = self.begin(payload, stack)
+            before = self.session.counters()
+            end = pump.run()
+            after = self.session.counters()
+        seen = Seen(
+            status=end.status,
+            verdict=pump.verdict,
+            oom_kills=after.oom_kills - before.oom_kills,
+            pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
+            memory_peak=after.memory_peak,
+            pids_peak=after.pids_peak,
+        )
+        outcome = judge(seen, self.session.plan.limits)
+        raise_limit(outcome)
+        if not reply.data:
+            lost = self.why_dead() if end.lost else ""
+            raise ReplyError(f"the call ended without an answer: {outcome}{lost}")
+        return protocol.answer(reply.data, allowed)
+
+    def begin(self, payload: bytes, stack: ExitStack) -> tuple[Pump, Sink]:
+        """Hand one call to the server; the pump that watches it, and where its reply goes."""
+        control = self.start()
+        fds = [blob_fd(payload)]
+        ends = []
+        try:
+            os.lseek(fds[0], 0, os.SEEK_SET)
+            for _ in range(3):
+                read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+                stack.callback(os.close, read_fd)
+                ends.append(read_fd)
+                fds.append(write_fd)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close)
+            fds.append(theirs.detach())
+            socket.send_fds(control, [b"call"], fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
+        finally:
+            for fd in fds:
+                os.close(fd)
+        process = CallProcess(ours)
+        stack.callback(process.close)
+        reply = Sink(ends[0], keep=True, limit=wire.MAX_BYTES + 1, counted=False)
+        sinks = [
+            reply,
+            Sink(ends[1], keep=False, pass_to=caller_fd("stdout")),
+            Sink(ends[2], keep=False, pass_to=caller_fd("stderr")),
+        ]
+        limits = self.session.plan.limits
+        return Pump(process, limits, process.kill, self.session.counters, sinks), reply
+
+
+def raise_limit(outcome: Outcome) -> None:
+    """Raises: the LimitExceeded that an outcome stands for, if any."""
+    if isinstance(outcome, TimedOut):
+        raise TimeLimitExceeded("timeout", None, outcome.limit)
+    if isinstance(outcome, LimitHit):
+        raise ERRORS[outcome.limit](outcome.limit, outcome.used, outcome.ceiling)

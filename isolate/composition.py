@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Sandbox`'s short names into primitives: the safe default, and what may widen it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from isolate import profiles
+from isolate.errors import PolicyError
+from isolate.policy import allow as tokens
+from isolate.policy.capabilities import CapabilitySet
+from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
+from isolate.policy.deadline import Deadline
+from isolate.policy.fields import absolute, text
+from isolate.policy.identity import Identity
+from isolate.policy.mount import Mount
+from isolate.policy.namespace import Namespace
+from isolate.policy.network import Network
+from isolate.policy.policy import Policy
+from isolate.policy.rlimit import Rlimit
+
+__all__ = ["NAMES", "compose"]
+
+SHARED = {
+    "user": tokens.HostUser,
+    "mount": tokens.HostMount,
+    "pid": tokens.HostPid,
+    "net": tokens.HostNetwork,
+    "ipc": tokens.HostIpc,
+    "uts": tokens.HostUts,
+    "cgroup": tokens.HostCgroup,
+}
+DEADLINE = {
+    "timeout": "wall",
+    "cpu_time": "cpu_time",
+    "output": "output",
+    "files_size": "files_size",
+}
+CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset"}
+NAMES = frozenset(
+    (
+        *SHARED,
+        *DEADLINE,
+        *CGROUP,
+        *"time pids root read write tmp files env cwd hostname uid gid caps network rlimits".split(),
+    )
+)
+
+
+def given(short: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
+    """The short names of a table that were given, by their long ones."""
+    return {long: short[name] for name, long in table.items() if short.get(name) is not None}
+
+
+def need(allow: tuple[Any, ...], token: type, why: str) -> None:
+    """Raises: PolicyError, if the token was not given."""
+    if not any(isinstance(each, token) for each in allow):
+        raise PolicyError(f"{why} widens the sandbox; say so with allow=[allow.{token.__name__}()]")
+
+
+def namespaces(short: Mapping[str, Any], allow: tuple[Any, ...]) -> Namespace:
+    """All but time, less what a token lets be shared."""
+    kinds: dict[str, Any] = {"time": bool(short.get("time", False))}
+    for kind, token in SHARED.items():
+        kinds[kind] = short.get(kind, True)
+        if kinds[kind] is not True and kinds[kind] is not False:
+            raise PolicyError(f"{kind} must be True (isolate) or False (share), not {kinds[kind]!r}")
+        if not kinds[kind]:
+            need(allow, token, f"{kind}=False")
+    network = short.get("network")
+    if network is not None and network.kind == "host":
+        need(allow, tokens.HostNetwork, "Network.host()")
+        kinds["net"] = False
+    hostname = short.get("hostname") or ("sandbox" if kinds["uts"] else None)
+    return Namespace(**kinds, hostname=hostname)
+
+
+def file_mounts(files: Mapping[str, bytes | str] | None) -> list[Mount]:
+    """files={"in.txt": b"…"}: relative names are in /tmp, where programs start."""
+    found = []
+    for name, data in (files or {}).items():
+        where = text(name, "files")
+        target = absolute(where if where.startswith("/") else f"/tmp/{where}", "files")
+        content = data.encode() if isinstance(data, str) else data
+        if not isinstance(content, bytes):
+            raise PolicyError(f"files[{name!r}] must be bytes or str, not {type(data).__name__}")
+        mode = 0o755 if content[:2] == b"#!" or content[:4] == b"\x7fELF" else 0o644
+        found.append(Mount.file(target, content, mode))
+    return found
+
+
+def root_of(short: Mapping[str, Any]) -> Chroot:
+    """A view of the host, or the directory that `root` names."""
+    root = short.get("root")
+    if isinstance(root, Chroot):
+        if short.get("read") or short.get("write"):
+            raise PolicyError("read= and write= belong to Chroot.host_view(); give them there")
+        return root
+    if root is not None:
+        basics = (Mount.proc(), Mount.dev(), Mount.tmpfs("/tmp", short.get("tmp") or "64M"))
+        return Chroot(root, mounts=basics)
+    return Chroot.host_view(
+        read=short.get("read") or (),
+        write=short.get("write") or (),
+        tmp=short.get("tmp") or "64M",
+    )
+
+
+def capabilities(short: Mapping[str, Any], allow: tuple[Any, ...]) -> CapabilitySet:
+    """None, unless a token lets some be kept."""
+    caps = short.get("caps")
+    if caps is None:
+        return CapabilitySet.none()
+    if not isinstance(caps, CapabilitySet):
+        caps = CapabilitySet(*caps)
+    if caps != CapabilitySet.none():
+        need(allow, tokens.Capabilities, "caps=")
+    return caps
+
+
+def limits(short: Mapping[str, Any]) -> list[Any]:
+    """Ceilings of the whole, and of each process."""
+    cgroup = CgroupLimit(**given(short, CGROUP), pids=short.get("pids") or profiles.SANDBOX_PIDS)
+    found: list[Any] = [cgroup, profiles.SANDBOX_RLIMITS, Deadline(**given(short, DEADLINE))]
+    own = short.get("rlimits")
+    if own is not None:
+        found.append(own if isinstance(own, Rlimit) else Rlimit(**own))
+    return found
+
+
+def compose(
+    primitives: Iterable[Any],
+    short: Mapping[str, Any],
+    weaken: frozenset[str],
+    allow: tuple[Any, ...],
+) -> Policy:
+    """The policy of a Sandbox. What is given in two ways is narrowed.
+
+    Raises: PolicyError, PolicyConflict.
+    """
+    unknown = sorted(set(short) - NAMES)
+    if unknown:
+        known = ", ".join(sorted(NAMES))
+        raise PolicyError(f"Sandbox has no field {', '.join(unknown)}; it has {known}")
+    given_ones = list(primitives)
+    roots = [each for each in given_ones if isinstance(each, Chroot)]
+    if roots and short.get("root") is not None:
+        raise PolicyError("two roots: root= and a Chroot")
+    spaces = namespaces(short, allow)
+    identity = Identity(
+        uid=short.get("uid") or 1000,
+        gid=short.get("gid") or 1000,
+        no_new_privs=not any(isinstance(each, tokens.NewPrivileges) for each in allow),
+    )
+    items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
+    items.append(short.get("network") or Network.loopback())
+    if spaces.mount:
+        items += [] if roots else [root_of(short)]
+        items += file_mounts(short.get("files"))
+    elif short.get("read") or short.get("write") or short.get("files") or roots:
+        raise PolicyError("read=, write=, files= and a root need a mount namespace: mount=True")
+    for each in given_ones:
+        if isinstance(each, CapabilitySet) and each != CapabilitySet.none():
+            need(allow, tokens.Capabilities, "a CapabilitySet")
+            items = [item for item in items if not isinstance(item, CapabilitySet)]
+    return Policy(*items, *given_ones, weaken=weaken)

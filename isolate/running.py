@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One program in a session, like `subprocess.run`: streams, input, limits, result."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from attrs import define, evolve, frozen
+
+from isolate.completed import Completed, return_code
+from isolate.errors import PolicyError
+from isolate.host.facts import Host
+from isolate.plan.compile import compile_program
+from isolate.plan.model import Limits
+from isolate.policy.command import Command
+from isolate.policy.fields import parse_seconds, tighter
+from isolate.policy.policy import Policy
+from isolate.supervise.launch import Session
+from isolate.supervise.outcome import Seen, judge
+from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.usage import Usage
+
+__all__ = ["RunOptions", "fd_of", "run_in"]
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """The arguments of `run`, as `subprocess.run` has them."""
+
+    input: Any = None
+    stdin: Any = None
+    capture_output: bool = False
+    stdout: Any = None
+    stderr: Any = None
+    timeout: float | str | None = None
+    check: bool = False
+    text: bool | None = None
+    universal_newlines: bool | None = None
+    encoding: str | None = None
+    errors: str | None = None
+    cwd: Any = None
+    env: Mapping[str, str] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether streams are str."""
+        return bool(self.text or self.universal_newlines or self.encoding or self.errors)
+
+    def decode(self, data: bytes) -> Any:
+        """Bytes, or text with newlines as Python has them."""
+        if not self.is_text:
+            return data
+        raw = io.BytesIO(data)
+        return io.TextIOWrapper(raw, encoding=self.encoding, errors=self.errors).read()
+
+    def encode(self) -> bytes:
+        """The input as bytes. Raises: PolicyError."""
+        if self.input is None:
+            return b""
+        if isinstance(self.input, str):
+            if not self.is_text:
+                raise PolicyError("input is str; say text=True, or give bytes")
+            return self.input.encode(self.encoding or "utf-8", self.errors or "strict")
+        return bytes(self.input)
+
+
+def fd_of(target: Any, default: Any) -> int:
+    """The descriptor of a file, a number, or the caller's own stream.
+
+    Raises: PolicyError for a closed one.
+    """
+    if target is None:
+        target = default
+    try:
+        fd = target if isinstance(target, int) else target.fileno()
+        os.fstat(fd)
+    except (OSError, ValueError, AttributeError) as error:
+        raise PolicyError(f"{target!r} is not an open file or descriptor: {error}") from error
+    return int(fd)
+
+
+def caller_fd(name: str) -> int:
+    """The caller's sys.stdout or sys.stderr, flushed; -1 if it has no descriptor."""
+    stream = getattr(sys, name)
+    try:
+        stream.flush()
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return 1 if name == "stdout" else 2
+
+
+@define
+class Streams:
+    """Our ends and the program's ends of 0, 1 and 2."""
+
+    given: dict[str, int]
+    sinks: list[Sink]
+    stdin_fd: int = -1
+
+
+def open_stdin(options: RunOptions, stack: ExitStack, streams: Streams) -> None:
+    """/dev/null, a pipe for the input, or what was asked for by name."""
+    if options.input is not None:
+        if options.stdin is not None:
+            raise PolicyError("stdin and input may not both be given")
+        theirs, streams.stdin_fd = os.pipe2(os.O_CLOEXEC)
+        stack.callback(os.close, theirs)
+    elif options.stdin is None or options.stdin == subprocess.DEVNULL:
+        theirs = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, theirs)
+    else:
+        theirs = fd_of(options.stdin, None)
+    streams.given["stdin"] = theirs
+
+
+def open_output(
+    name: str, target: Any, ours: ExitStack, theirs: ExitStack, streams: Streams
+) -> None:
+    """A pipe of the box's own in every case: nothing of 0, 1, 2 is the caller's (HARDENING 3)."""
+    if target == subprocess.STDOUT and name == "stderr":
+        streams.given[name] = streams.given["stdout"]
+        return
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, read_fd)
+    theirs.callback(os.close, write_fd)
+    streams.given[name] = write_fd
+    if target == subprocess.PIPE:
+        streams.sinks.append(Sink(read_fd, keep=True))
+    elif target == subprocess.DEVNULL:
+        streams.sinks.append(Sink(read_fd, keep=False))
+    else:
+        pass_to = caller_fd(name) if target is None else fd_of(target, None)
+        streams.sinks.append(Sink(read_fd, keep=False, pass_to=pass_to))
+
+
+def limits_with(limits: Limits, timeout: float | str | None) -> Limits:
+    """The policy's, and the timeout of this run."""
+    wall = None if timeout is None else parse_seconds(timeout)
+    return evolve(limits, wall=tighter(limits.wall, wall))
+
+
+def kept(streams: Streams, target: Any, index: int, options: RunOptions) -> Any:
+    """A captured stream's content, None if it was not captured."""
+    if target != subprocess.PIPE or index >= len(streams.sinks):
+        return None
+    return options.decode(streams.sinks[index].data)
+
+
+def finish(pump: Pump, session: Session, command: Command, last: bool) -> tuple[Seen, Usage]:
+    """Wait for the end; what the kernel counted while it ran."""
+    before = session.counters()
+    end = pump.run()
+    wall = time.monotonic() - pump.began
+    if last:
+        session.close()
+    after = session.counters()
+    seen = Seen(
+        status=end.status,
+        verdict=pump.verdict,
+        oom_kills=after.oom_kills - before.oom_kills,
+        pids_refused=after.pids_refused - before.pids_refused,
+        memory_peak=after.memory_peak,
+        pids_peak=after.pids_peak,
+    )
+    cpu = None if after.cpu is None else after.cpu - (before.cpu or 0.0)
+    usage = Usage(
+        wall=wall,
+        user=end.user,
+        system=end.system,
+        cpu=cpu,
+        peak_memory=after.memory_peak if after.memory_peak is not None else end.max_rss,
+        pids_peak=after.pids_peak,
+        output=pump.written,
+    )
+    return seen, usage
+
+
+def run_in(
+    session: Session,
+    policy: Policy,
+    host: Host,
+    argv: Any,
+    options: RunOptions,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    last: bool,
+) -> Completed:
+    """Run one program in a session that is up; `last` ends the box with it.
+
+    Raises: LaunchError, PolicyError; with check=True RunFailed and RunTimedOut.
+    """
+    if options.capture_output and (options.stdout is not None or options.stderr is not None):
+        raise PolicyError("stdout and stderr may not be given with capture_output")
+    out = subprocess.PIPE if options.capture_output else options.stdout
+    err = subprocess.PIPE if options.capture_output else options.stderr
+    command = Command(argv, options.env if options.env is not None else env, options.cwd or cwd)
+    limits = limits_with(session.plan.limits, options.timeout)
+    data = options.encode()
+    streams = Streams({}, [])
+    with ExitStack() as ours:
+        with ExitStack() as theirs:
+            open_stdin(options, theirs, streams)
+            if streams.stdin_fd >= 0:
+                ours.callback(close_if_open, streams)
+            open_output("stdout", out, ours, theirs, streams)
+            open_output("stderr", err, ours, theirs, streams)
+            ops = compile_program(policy, command, host)
+            process = session.spawn(ops, streams.given, last)
+        ours.callback(process.close)
+        kill = session.kill if last else process.kill
+        pump = Pump(process, limits, kill, session.counters, streams.sinks)
+        pump.stdin_fd, pump.stdin = streams.stdin_fd, memoryview(data)
+        streams.stdin_fd = -1
+        ours.callback(pump.close)
+        sinks = list(streams.sinks)
+        seen, usage = finish(pump, session, command, last)
+        streams.sinks = sinks
+    outcome = judge(seen, limits)
+    err_index = 1 if len(sinks) > 1 else 0
+    completed = Completed(
+        argv,
+        return_code(outcome, seen.status),
+        kept(streams, out, 0, options),
+        kept(streams, err, err_index, options),
+        outcome=outcome,
+        usage=usage,
+        guarantees=session.plan.guarantees,
+        timing=session.timing,
+    )
+    if options.check:
+        completed.check_returncode()
+    return completed
+
+
+def close_if_open(streams: Streams) -> None:
+    """Our end of stdin, if no pump has taken it over."""
+    if streams.stdin_fd >= 0:
+        os.close(streams.stdin_fd)

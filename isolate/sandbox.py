@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Sandbox`, the safe composition; `Box`, a live one; and the module's verbs for what is collected."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from isolate.calling import Caller
+from isolate.completed import Completed
+from isolate.composition import compose
+from isolate.errors import PolicyError
+from isolate.host.facts import Host
+from isolate.host.probe import probe, probe_python
+from isolate.plan.compile import compile_box, compile_plan
+from isolate.plan.explain import explain
+from isolate.policy import ambient
+from isolate.policy.allow import Allow, HostNetwork
+from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.command import CLEAN_ENV, Command
+from isolate.policy.network import Network
+from isolate.policy.policy import Policy
+from isolate.profiles import THREAD_VARIABLES
+from isolate.running import RunOptions, run_in
+from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.launch import Session
+
+__all__ = ["Box", "Sandbox", "call", "run"]
+
+
+@lru_cache(maxsize=4)
+def machine(euid: int) -> Host:
+    """Facts that don't change while we run."""
+    return probe()
+
+
+def this_host() -> Host:
+    """The machine, with the interpreter and sys.path as they are now."""
+    return evolve(machine(os.geteuid()), python=probe_python())
+
+
+@frozen(init=False, eq=False)
+class Sandbox:
+    """A frozen recipe: every namespace but time, a minimal view of this machine, no capabilities,
+    no_new_privs, a clean environment, loopback only, an id that no other box has, 256 processes.
+
+    Args:
+        *primitives: narrow the default.
+        mem, swap, cpu, cpus, pids: ceilings of the whole box.
+        timeout, cpu_time, output, files_size: limits of one run; seconds and bytes.
+        root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
+        user, mount, pid, net, ipc, uts, cgroup, time: True isolates; False needs its token.
+        weaken: names of guarantees that this machine may not be able to hold.
+        allow: tokens of `isolate.allow`.
+
+    Raises: PolicyError, PolicyConflict.
+    """
+
+    policy: Policy = field()
+    env: Mapping[str, str] = field()
+    cwd: str | None = field()
+
+    def __init__(
+        self,
+        *primitives: Any,
+        weaken: Iterable[str] = (),
+        allow: Iterable[Allow] = (),
+        **short: Any,
+    ) -> None:
+        tokens = (allow,) if isinstance(allow, Allow) else tuple(allow)
+        for token in tokens:
+            if not isinstance(token, Allow):
+                raise PolicyError(f"allow takes tokens of isolate.allow, not {token!r}")
+        weak = frozenset((weaken,) if isinstance(weaken, str) else weaken)
+        policy = compose(primitives, short, weak, tokens)
+        if (network := policy.get(Network)) and network.kind == "host":
+            if not any(isinstance(token, HostNetwork) for token in tokens):
+                raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
+        env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
+        has_tmp = short.get("mount", True)
+        self.__attrs_init__(policy, env, short.get("cwd") or ("/tmp" if has_tmp else None))
+
+    def run(self, argv: Any, **options: Any) -> Completed:
+        """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
+        wanted = RunOptions(**options)
+        Command(argv)  # mistakes are told before anything starts
+        host = this_host()
+        session = Session(compile_box(self.policy, host)).start()
+        try:
+            return run_in(
+                session, self.policy, host, argv, wanted, self.env, self.cwd, last=True
+            )
+        finally:
+            session.close()
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
+        """Call a function in a fresh box: its value, or what it raises."""
+        with self as box:
+            return box.call(fn, *args, **kw)
+
+    def explain(self, argv: Any = ("true",)) -> str:
+        """What a start would do on this machine, as a table; nothing is started."""
+        return explain(compile_plan(self.policy, Command(argv), this_host()))
+
+    def open(self) -> Box:
+        """A live box; close it."""
+        return Box(self)
+
+    def __enter__(self) -> Box:
+        box = Box(self)
+        ambient.push(box)
+        return box
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        box = ambient.collected()[-1]
+        ambient.pop(box)
+        box.close()
+
+
+def threads(policy: Policy) -> dict[str, str]:
+    """As many threads in numeric libraries as there are processors' worth of time."""
+    limit = policy.get(CgroupLimit)
+    if limit is None or limit.cpu is None:
+        return {}
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, round(limit.cpu))))
+
+
+class Box:
+    """A live sandbox: one set of namespaces, one budget, one /tmp; all ends with `close`."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.host = this_host()
+        self.session = Session(compile_box(sandbox.policy, self.host)).start()
+        self.lock = threading.Lock()
+        self.caller: Caller | None = None
+
+    def run(self, argv: Any, **options: Any) -> Completed:
+        """Run a program in this box, like `subprocess.run`."""
+        return run_in(
+            self.session,
+            self.sandbox.policy,
+            self.host,
+            argv,
+            RunOptions(**options),
+            self.sandbox.env,
+            self.sandbox.cwd,
+            last=False,
+        )
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
+        """Call a function in this box, in a fresh process: its value, or what it raises."""
+        with self.lock:
+            if self.caller is None:
+                self.caller = Caller(
+                    self.session,
+                    self.sandbox.policy,
+                    self.host,
+                    self.sandbox.env,
+                    self.sandbox.cwd,
+                )
+        return self.caller.call(fn, args, kw)
+
+    @property
+    def pid(self) -> int:
+        """The pid of the box's init, as the caller sees it."""
+        return self.session.alive.pid
+
+    @property
+    def pidfd(self) -> int:
+        """A pidfd of the box's init."""
+        return self.session.alive.pidfd
+
+    @property
+    def guarantees(self) -> tuple[Any, ...]:
+        """Every promise, and what holds it on this machine."""
+        return self.session.plan.guarantees
+
+    def counters(self) -> Counters:
+        """The cgroup's counters."""
+        return self.session.counters()
+
+    def kill(self) -> None:
+        """End every process of the box now."""
+        self.session.kill()
+
+    def explain(self) -> str:
+        """What was done, as a table."""
+        return explain(self.session.plan)
+
+    def close(self) -> None:
+        """End everything in the box; safe to call twice."""
+        try:
+            if self.caller is not None:
+                self.caller.close()
+        finally:
+            self.session.close()
+
+    def __enter__(self) -> Box:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def innermost() -> tuple[Any, Policy]:
+    """(the live box that we are in or None, the bare primitives collected inside of it)."""
+    items = ambient.collected()
+    box, bare = None, []
+    for item in items:
+        if isinstance(item, Box):
+            box, bare = item, []
+        else:
+            bare.append(item)
+    if box is not None and bare:
+        raise PolicyError("primitives inside a live box: give them to Sandbox(...) instead")
+    return box, Policy(*bare)
+
+
+def run(argv: Any, **options: Any) -> Completed:
+    """Run a program under what `with` has collected; under `Sandbox()` where that is nothing."""
+    box, policy = innermost()
+    if box is not None:
+        result: Completed = box.run(argv, **options)
+        return result
+    if not policy.primitives:
+        return Sandbox().run(argv, **options)
+    host = this_host()
+    Command(argv)
+    session = Session(compile_box(policy, host)).start()
+    try:
+        return run_in(session, policy, host, argv, RunOptions(**options), None, None, last=True)
+    finally:
+        session.close()
+
+
+def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
+    """Call a function under what `with` has collected; under `Sandbox()` where that is nothing."""
+    box, policy = innermost()
+    if box is not None:
+        return box.call(fn, *args, **kw)
+    if not policy.primitives:
+        return Sandbox().call(fn, *args, **kw)
+    host = this_host()
+    session = Session(compile_box(policy, host)).start()
+    caller = Caller(session, policy, host, None, None)
+    try:
+        return caller.call(fn, args, kw)
+    finally:
+        caller.close()
+        session.close()
+
+
+ambient.bind_verbs(run=run, call=call)

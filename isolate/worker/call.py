@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The caller's side of a call: what is sent, and what is made of the answer."""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import importlib
+import json
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import Any
+
+from isolate.errors import IsolateError, RemoteError, ReplyError
+from isolate.worker import wire
+
+__all__ = ["RemoteTraceback", "allowed_types", "argv", "answer", "pickled"]
+
+BOOT = """
+import importlib.util, json, sys
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+folder, path = json.loads(sys.argv[1])
+sys.argv[:] = [""]
+wire = load("isolate_worker_wire", folder + "/wire.py")
+load("isolate_worker_main", folder + "/main.py").serve(wire, path)
+"""
+EXCEPTIONS = {
+    f"builtins.{name}": kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and "Group" not in name
+}
+
+
+class RemoteTraceback(Exception):
+    """The traceback inside, as text; the cause of an exception that `call` raises."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+def argv(executable: str, path: list[str]) -> list[str]:
+    """How the worker is started: isolated mode, nothing from the environment or the directory."""
+    folder = str(Path(wire.__file__).parent)
+    return [executable, "-I", "-c", BOOT, json.dumps([folder, path])]
+
+
+def nested(hint: Any) -> typing.Iterator[type]:
+    """The classes in an annotation that a reply may rebuild."""
+    for each in typing.get_args(hint):
+        yield from nested(each)
+    if not isinstance(hint, type):
+        return
+    if issubclass(hint, enum.Enum):
+        yield hint
+    elif wire.field_names(hint) is not None:
+        yield hint
+        for each in typing.get_type_hints(hint).values():
+            if each is not hint:
+                yield from nested(each)
+
+
+def allowed_types(fn: Any) -> tuple[type, ...]:
+    """The dataclasses, attrs classes, enums and NamedTuples of a function's return annotation."""
+    try:
+        hint = typing.get_type_hints(fn).get("return")
+    except (NameError, TypeError, AttributeError):
+        return ()  # no annotation that could be read: then plain data only
+    return tuple(dict.fromkeys(nested(hint)))
+
+
+def pickled(fn: Any, args: Any, kw: Any, allowed: tuple[type, ...], hidden: list[str]) -> bytes:
+    """The call as cloudpickle; a module in a directory that is hidden inside goes by value.
+
+    Raises: IsolateError naming what can't be sent.
+    """
+    import cloudpickle
+
+    module = sys.modules.get(getattr(fn, "__module__", "") or "")
+    file = getattr(module, "__file__", None)
+    by_value = (
+        module is not None
+        and module.__name__ != "__main__"
+        and file is not None
+        and os.path.dirname(os.path.abspath(file)) in hidden
+    )
+    try:
+        if by_value:
+            cloudpickle.register_pickle_by_value(importlib.import_module(module.__name__))
+        return bytes(cloudpickle.dumps((fn, args, kw, allowed)))
+    except Exception as error:
+        raise IsolateError(f"{fn!r} or its arguments can't be sent inside: {error}") from error
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def rebuilt(name: str, args: Any, text: str, trace: str) -> Exception:
+    """A built-in exception as itself, any other as RemoteError; the cause is the traceback."""
+    kind = EXCEPTIONS.get(name)
+    error: Exception
+    try:
+        if kind is None or not isinstance(args, tuple):
+            raise TypeError("not to be rebuilt")
+        error = kind(*args)
+    except Exception:  # UnicodeDecodeError("x"), say: the arguments were hostile
+        error = RemoteError(name, text, trace)
+    error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+def answer(data: bytes, allowed: tuple[type, ...]) -> Any:
+    """The value of a reply.
+
+    Raises: what the call raised; ReplyError for anything that is no reply.
+    """
+    reply = wire.decode(data, allowed)
+    if isinstance(reply, list) and len(reply) == 2 and reply[0] == "v":
+        return reply[1]
+    if isinstance(reply, list) and len(reply) == 5 and reply[0] == "x":
+        name, args, text, trace = reply[1:]
+        if all(isinstance(each, str) for each in (name, text, trace)):
+            raise rebuilt(name, args, text, trace)
+    raise ReplyError("a reply that is neither a value nor an error")
