@@ -1,0 +1,45 @@
+# Every target works on a fresh machine: it installs what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
+      git sqlite3 python3-venv
+SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
+
+.PHONY: demo test check test-pure test-host test-unprivileged fuzz docs format clean native-check
+
+$(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
+	@tools/apt $(APT)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --upgrade pip setuptools wheel
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,dev]'
+	touch $@
+
+demo: $(VENV)/done
+	$(BIN)/python examples/demo.py
+
+check: $(VENV)/done native-check
+	$(BIN)/ruff check isolate tests _native examples setup.py
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/pure
+
+test: $(VENV)/done
+	$(BIN)/pytest tests
+
+test-unprivileged:
+	tools/unprivileged
+
+# The C part: warnings are errors; child code calls nothing; the other architecture builds.
+native-check: $(VENV)/done
+	$(BIN)/python tools/native_check.py
+
+fuzz: $(VENV)/done
+	@tools/apt $(APT)
+	tools/fuzz
+
+format:
+	$(BIN)/ruff check --fix isolate tests _native examples setup.py
+	clang-format -i _native/*.c _native/*.h
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features that a test needs, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("ISOLATE_CGROUP_PARENT", f"isolate-test-{os.getpid()}")
+
+
+def has_controller(name: str) -> bool:
+    return any(
+        line.split()[2] == "cgroup" and name in line.split()[3].split(",")
+        for line in Path("/proc/mounts").read_text().splitlines()
+    )
+
+
+def installed(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
+
+
+FEATURES = {
+    "root": lambda: os.geteuid() == 0,
+    "unprivileged": lambda: os.geteuid() != 0,
+    "userns": lambda: os.path.exists("/proc/self/ns/user"),
+    "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
+    "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
+    "gcc": lambda: shutil.which("gcc") is not None,
+    "git": lambda: shutil.which("git") is not None,
+    "sqlite3": lambda: shutil.which("sqlite3") is not None,
+    "numpy": lambda: installed("numpy"),
+}
+MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("needs"):
+        for feature in mark.args:
+            if FEATURES[feature]():
+                continue
+            # Opposites exclude each other: a leg names the one that it is.
+            if feature in MUST:
+                pytest.fail(f"{feature} is missing, and ISOLATE_MUST_WORK names it")
+            pytest.skip(f"needs {feature}")
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    """A test that hangs shows where, and ends the run."""
+    faulthandler.dump_traceback_later(120, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+def processes() -> set[str]:
+    """Children of this process, and every isolate-init."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text(errors="replace")
+        except OSError:
+            continue
+        name = text[text.index("(") + 1 : text.rindex(")")]
+        parent = int(text[text.rindex(")") + 2 :].split()[1])
+        if parent == os.getpid() or (name == "isolate-init" and parent == os.getpid()):
+            found.add(f"{stat.parent.name} {name}")
+    return found
+
+
+def leaves() -> set[str]:
+    """cgroups of this test run."""
+    parent = os.environ["ISOLATE_CGROUP_PARENT"]
+    return {str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{parent}*")}
+
+
+def descriptors() -> dict[str, str]:
+    """Our open files, but for those that the library keeps for the life of the process."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if "pidfd" in target or target.endswith("isolate-init") or target == "/dev/null":
+            continue
+        if target.startswith(("/proc", "/dev/pts", "/tmp/tmp")):
+            continue
+        found[fd] = target
+    return found
+
+
+def state() -> dict[str, object]:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    return {
+        "processes": processes(),
+        "cgroups": leaves(),
+        "mounts": mounts,
+        "fds": descriptors(),
+        "tmp": {name for name in os.listdir("/tmp") if name.startswith("isolate")},
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Law 8, after every live test."""
+    if "live" not in str(request.node.path):
+        yield
+        return
+    before = state()
+    yield
+    end = time.monotonic() + 2
+    while (after := state()) != before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert after == before

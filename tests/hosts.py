@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded hosts, for tests that ask no machine."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from isolate.host.facts import CgroupFacts, Host, PythonFacts
+
+PYTHON = PythonFacts(
+    executable="/srv/venv/bin/python",
+    links=(("/srv/venv/bin/python", "/usr/bin/python3"), ("/usr/bin/python3", "python3.11")),
+    trees=("/srv/venv", "/usr/lib/python3.11"),
+)
+ROOT_V1 = Host(
+    kernel=(6, 18),
+    arch="x86_64",
+    euid=0,
+    egid=0,
+    sys_admin=True,
+    user_namespaces=True,
+    root_entries=(("/usr", "dir"), ("/bin", "link:usr/bin"), ("/etc/ld.so.cache", "file")),
+    python=PYTHON,
+    cgroup=CgroupFacts(version=1, controllers=("cpu", "cpuacct", "cpuset", "memory", "pids")),
+)
+ORDINARY = evolve(
+    ROOT_V1,
+    euid=1000,
+    egid=1000,
+    sys_admin=False,
+    cgroup=CgroupFacts(why="no v1 controller is writable"),
+)
+NO_USERNS = evolve(
+    ORDINARY, user_namespaces=False, user_why="sysctl user.max_user_namespaces is 0"
+)
+ALL = {"root-v1": ROOT_V1, "ordinary": ORDINARY}

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check the C part: gcc's and clang's warnings, no call out of child code, and aarch64 builds."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = runpy.run_path(str(ROOT / "_native" / "build.py"))
+
+
+def undefined(objects: list[Path]) -> set[str]:
+    """Symbols that the objects need and don't have among themselves."""
+    text = subprocess.run(
+        ["nm", "-A", *map(str, objects)], check=True, capture_output=True, text=True
+    ).stdout
+    needed, defined = set(), set()
+    for line in text.splitlines():
+        *_, kind, name = line.split()
+        (needed if kind == "U" else defined).add(name)
+    return needed - defined
+
+
+def compile_all(compiler: str, names: tuple[str, ...], flags: list[str], into: Path) -> list[Path]:
+    """One object a source."""
+    objects = []
+    for name in names:
+        target = into / f"{name}.{compiler}.o"
+        source = str(ROOT / "_native" / name)
+        subprocess.run([compiler, *flags, "-c", "-o", str(target), source], check=True)
+        objects.append(target)
+    return objects
+
+
+def main() -> int:
+    """0 if all is well."""
+    warnings, child = list(BUILD["WARNINGS"]), list(BUILD["CHILD_FLAGS"])
+    everything = (*BUILD["PARENT_SOURCES"], *BUILD["INIT_SOURCES"])
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder)
+        objects = compile_all("gcc", BUILD["CHILD_SOURCES"], [*warnings, *child, "-O2"], into)
+        loose = undefined(objects)
+        if loose:
+            print(f"child code calls out: {', '.join(sorted(loose))}")
+            return 1
+        if shutil.which("clang"):
+            clang = [f for f in child if "distribute" not in f]
+            compile_all("clang", everything, [*warnings, *clang, "-O2"], into)
+        cross = "aarch64-linux-gnu-gcc"
+        if shutil.which(cross):
+            arm = [f for f in child if "cf-protection" not in f]
+            compile_all(cross, everything, [*warnings, *arm, "-O2"], into)
+            BUILD["build_init"](into / "init", compiler=cross, machine="aarch64")
+        elif shutil.which("dpkg-query") and sys.platform == "linux":
+            print("no aarch64 cross compiler: that half of the check did not run")
+            return 1
+    print("native: no warning, no symbol out of child code, aarch64 builds")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
