@@ -206,8 +206,27 @@ class Caller:
         return protocol.answer(reply.data, allowed)
 
     def begin(self, payload: bytes, stack: ExitStack) -> tuple[Pump, Sink]:
-        """Hand one call to the server; the pump that watches it, and where its reply goes."""
+        """Hand one call to the server; a server that a call before has killed is replaced."""
         control = self.start()
+        try:
+            return self.hand_over(control, payload, stack)
+        except OSError:
+            self.replace(control)
+        try:
+            return self.hand_over(self.start(), payload, stack)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
+
+    def replace(self, control: socket.socket) -> None:
+        """Forget a server that is gone, unless another thread has done so."""
+        with self.lock:
+            if self.control is control:
+                self.stop()
+
+    def hand_over(
+        self, control: socket.socket, payload: bytes, stack: ExitStack
+    ) -> tuple[Pump, Sink]:
+        """Send one call with its pipes; the pump that watches it, and where its reply goes."""
         fds = [blob_fd(payload)]
         ends = []
         try:
@@ -221,8 +240,6 @@ class Caller:
             stack.callback(ours.close)
             fds.append(theirs.detach())
             socket.send_fds(control, [b"call"], fds)
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
         finally:
             for fd in fds:
                 os.close(fd)
