@@ -44,7 +44,7 @@ NAMES = frozenset(
         *SHARED,
         *DEADLINE,
         *CGROUP,
-        *"time pids root read write tmp files env cwd hostname uid gid caps network rlimits".split(),
+        *["time", "pids", "root", "read", "write", "tmp", "files", "env", "cwd", "hostname", "uid", "gid", "caps", "network", "rlimits"],
     )
 )
 

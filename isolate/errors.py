@@ -109,7 +109,7 @@ class LaunchError(IsolateError, OSError):
         of = f" of {self.steps}" if self.steps else ""
         asked = f", asked for by {self.origin}" if self.origin is not None else ""
         hint = f"\n  hint: {self.hint}" if self.hint else ""
-        return f"{about}: {errno_text(self.errno)}\n  step {self.step}{of}, {code}{asked}{hint}"
+        return f"{about}: {errno_text(self.errno or 0)}\n  step {self.step}{of}, {code}{asked}{hint}"
 
 
 def _launch_error(step: int, op: Any, errno: int, hint: str | None, steps: int) -> LaunchError:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from isolate import _native
+from isolate import _native  # type: ignore[attr-defined,unused-ignore]
 from isolate.errors import IsolateError
 
 __all__ = ["FAIL_SIZE", "INIT_PATH", "RECORD_SIZE", "check", "enter", "parse_fail", "spawn"]

@@ -217,7 +217,8 @@ class Box:
 def innermost() -> tuple[Any, Policy]:
     """(the live box that we are in or None, the bare primitives collected inside of it)."""
     items = ambient.collected()
-    box, bare = None, []
+    box: Any = None
+    bare: list[Any] = []
     for item in items:
         if isinstance(item, Box):
             box, bare = item, []

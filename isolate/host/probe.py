@@ -13,11 +13,7 @@ from isolate.host.facts import CgroupFacts, Host, PythonFacts
 __all__ = ["probe", "probe_python"]
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC = (
-    "alternatives ca-certificates ca-certificates.conf debian_version ld.so.cache ld.so.conf "
-    "ld.so.conf.d localtime magic mime.types os-release protocols python3 python3.11 services "
-    "ssl/certs ssl/openssl.cnf timezone"
-).split()
+ETC = ["alternatives", "ca-certificates", "ca-certificates.conf", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "os-release", "protocols", "python3", "python3.11", "services", "ssl/certs", "ssl/openssl.cnf", "timezone"]
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")
@@ -74,7 +70,8 @@ def probe_python() -> PythonFacts:
     real = os.path.realpath(executable)
     wanted = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
     wanted += [os.path.dirname(os.path.dirname(real)), *sys.path]
-    trees, skipped = [], []
+    trees: list[str] = []
+    skipped: list[str] = []
     for path in dict.fromkeys(os.path.abspath(each) for each in wanted):
         if not os.path.exists(path):
             continue

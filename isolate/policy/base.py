@@ -35,7 +35,8 @@ class Primitive:
     def __or__(self, other: Any) -> Policy:
         from isolate.policy.policy import Policy
 
-        return Policy(self) | other
+        joined: Policy = Policy(self) | other
+        return joined
 
     def __enter__(self) -> Scope:
         from isolate.policy import ambient

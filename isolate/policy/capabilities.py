@@ -57,7 +57,7 @@ class CapabilitySet(Primitive):
         if not values["ambient"] <= values["permitted"] & values["inheritable"]:
             raise PolicyError("CapabilitySet.ambient must lie within permitted and inheritable")
         # attrs writes it: the generated __init__ takes one argument a field.
-        self.__attrs_init__(**values)  # type: ignore[attr-defined]
+        self.__attrs_init__(**values)
 
     @classmethod
     def none(cls) -> CapabilitySet:

@@ -24,6 +24,16 @@ def host_paths(values: Any) -> tuple[str, ...]:
     return tuple(sorted({os.path.abspath(text(value, "path")) for value in values}))
 
 
+def root_path(value: Any) -> str | None:
+    """An absolute host path, or None."""
+    return None if value is None else host_paths(value)[0]
+
+
+def in_order(values: Any) -> tuple[Mount, ...]:
+    """Mounts as they were given."""
+    return tuple(values)
+
+
 @frozen
 class Chroot(Primitive):
     """A root of its own; the old one is detached.
@@ -41,9 +51,9 @@ class Chroot(Primitive):
     Source: pivot_root(2).
     """
 
-    path: str | None = field(converter=lambda p: None if p is None else host_paths(p)[0])
+    path: str | None = field(converter=root_path)
     writable: bool = field(default=False, kw_only=True)
-    mounts: tuple[Mount, ...] = field(default=(), converter=tuple, kw_only=True)
+    mounts: tuple[Mount, ...] = field(default=(), converter=in_order, kw_only=True)
     kind: str = field(default="dir", kw_only=True)
     read: tuple[str, ...] = field(default=(), converter=host_paths, kw_only=True)
     write: tuple[str, ...] = field(default=(), converter=host_paths, kw_only=True)
@@ -62,7 +72,7 @@ class Chroot(Primitive):
         """A minimal read-only view of this machine: system directories and the running Python."""
         return cls(
             None,
-            tmp=tmp,
+            tmp=parse_bytes(tmp),
             kind="host_view",
             read=read,
             write=write,

@@ -55,6 +55,16 @@ def checked_env(env: Any) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(sorted(pairs.items()))
 
 
+def checked_cwd(value: Any) -> str | None:
+    """Text without NUL, or None."""
+    return None if value is None else text(value, "cwd")
+
+
+def sorted_fds(values: Any) -> tuple[int, ...]:
+    """In order."""
+    return tuple(sorted(values))
+
+
 @frozen
 class Command:
     """One program start.
@@ -70,7 +80,5 @@ class Command:
 
     argv: tuple[bytes, ...] = field(converter=checked_argv)
     env: tuple[tuple[bytes, bytes], ...] = field(default=None, converter=checked_env)
-    cwd: str | None = field(
-        default=None, converter=lambda v: None if v is None else text(v, "cwd")
-    )
-    fds: tuple[int, ...] = field(default=(), converter=lambda v: tuple(sorted(v)))
+    cwd: str | None = field(default=None, converter=checked_cwd)
+    fds: tuple[int, ...] = field(default=(), converter=sorted_fds)

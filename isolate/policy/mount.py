@@ -17,6 +17,11 @@ __all__ = ["Mount"]
 KINDS = ("bind", "tmpfs", "proc", "dev", "file", "dir", "symlink", "overlay")
 
 
+def mount_target(value: Any) -> str:
+    """An absolute path inside."""
+    return absolute(value, "Mount.target")
+
+
 @frozen(kw_only=True)
 class Mount(Primitive):
     """A mount, or a file, directory or link, made before the program starts.
@@ -35,7 +40,7 @@ class Mount(Primitive):
     """
 
     kind: str
-    target: str = field(converter=lambda v: absolute(v, "Mount.target"))
+    target: str = field(converter=mount_target)
     source: str | None = None
     writable: bool = False
     size: int | None = ceiling(least=4096, convert=parse_bytes)
@@ -58,7 +63,7 @@ class Mount(Primitive):
     @classmethod
     def tmpfs(cls, target: Any, size: int | str = "64M", mode: int = 0o1777) -> Mount:
         """An empty file system in memory, writable, of at most `size`."""
-        return cls(kind="tmpfs", target=target, size=size, mode=mode, writable=True)
+        return cls(kind="tmpfs", target=target, size=parse_bytes(size), mode=mode, writable=True)
 
     @classmethod
     def proc(cls, target: Any = "/proc") -> Mount:

@@ -40,6 +40,11 @@ def host_name(value: str | None) -> str | None:
     return name
 
 
+def id_maps(values: Any) -> tuple[IdMap, ...]:
+    """Lines of a map, in order."""
+    return tuple(values)
+
+
 @frozen(kw_only=True)
 class Namespace(Primitive):
     """What is unshared, and what is joined.
@@ -65,8 +70,8 @@ class Namespace(Primitive):
     time: bool = False
     hostname: str | None = field(default=None, converter=host_name)
     domainname: str | None = field(default=None, converter=host_name)
-    uid_map: tuple[IdMap, ...] = field(default=(), converter=tuple)
-    gid_map: tuple[IdMap, ...] = field(default=(), converter=tuple)
+    uid_map: tuple[IdMap, ...] = field(default=(), converter=id_maps)
+    gid_map: tuple[IdMap, ...] = field(default=(), converter=id_maps)
     monotonic_offset: float | None = None
     boottime_offset: float | None = None
     joins: tuple[tuple[str, str], ...] = ()

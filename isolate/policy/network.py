@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import field, frozen
 
 from isolate.errors import PolicyError
@@ -13,7 +15,7 @@ __all__ = ["Network"]
 WIDTH = {"none": 0, "loopback": 1, "host": 2}
 
 
-def known(owner: object, attribute: object, value: object) -> None:
+def known(owner: object, attribute: Any, value: Any) -> None:
     """An attrs validator. Raises: PolicyError."""
     if value not in WIDTH:
         raise PolicyError(f"Network must be one of {', '.join(WIDTH)}, not {value!r}")

@@ -55,7 +55,7 @@ class Policy:
         if isinstance(weaken, str):
             weaken = (weaken,)
         # attrs' generated initialiser, under the name that init=False gives it.
-        self.__attrs_init__(narrowed(items), frozenset(weaken))  # type: ignore[attr-defined]
+        self.__attrs_init__(narrowed(items), frozenset(weaken))
 
     def get(self, kind: type[T]) -> T | None:
         """The primitive of that kind, or None."""

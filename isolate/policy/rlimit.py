@@ -31,11 +31,6 @@ def pair(value: Any) -> tuple[int, int] | None:
     return soft, hard
 
 
-def limit() -> Any:
-    """A field for one limit."""
-    return field(default=INHERIT, converter=pair)
-
-
 @frozen(kw_only=True)
 class Rlimit(Primitive):
     """Limits of each process by itself; INHERIT leaves the caller's.
@@ -47,22 +42,22 @@ class Rlimit(Primitive):
     Raises: PolicyError. Source: getrlimit(2).
     """
 
-    as_: tuple[int, int] | None = limit()
-    core: tuple[int, int] | None = limit()
-    cpu: tuple[int, int] | None = limit()
-    data: tuple[int, int] | None = limit()
-    fsize: tuple[int, int] | None = limit()
-    locks: tuple[int, int] | None = limit()
-    memlock: tuple[int, int] | None = limit()
-    msgqueue: tuple[int, int] | None = limit()
-    nice: tuple[int, int] | None = limit()
-    nofile: tuple[int, int] | None = limit()
-    nproc: tuple[int, int] | None = limit()
-    rss: tuple[int, int] | None = limit()
-    rtprio: tuple[int, int] | None = limit()
-    rttime: tuple[int, int] | None = limit()
-    sigpending: tuple[int, int] | None = limit()
-    stack: tuple[int, int] | None = limit()
+    as_: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    core: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    cpu: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    data: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    fsize: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    locks: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    memlock: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    msgqueue: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    nice: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    nofile: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    nproc: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    rss: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    rtprio: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    rttime: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    sigpending: tuple[int, int] | None = field(default=INHERIT, converter=pair)
+    stack: tuple[int, int] | None = field(default=INHERIT, converter=pair)
 
     def narrow(self, inner: Rlimit) -> Rlimit:
         """The smaller of the two, soft and hard by themselves."""

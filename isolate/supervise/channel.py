@@ -96,7 +96,8 @@ class Status:
         if len(data) != RECORD.size:
             raise InitGone("isolate-init ended before it answered")
         values = RECORD.unpack(data)
-        record = InitRecord(Record(values[0]), *values[1:9], values[9:])
+        fields = (Record(values[0]), *values[1:9], values[9:])
+        record = InitRecord(*fields)
         return record, (fds[0] if fds else None)
 
 

@@ -17,8 +17,8 @@ from isolate.plan.encode import Encoded, encode
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan
 from isolate.supervise import channel, steps
-from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
 from isolate.supervise.start import Init, read_records, start_init
 

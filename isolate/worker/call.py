@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import builtins
 import enum
-import importlib
 import json
 import os
 import sys
@@ -84,21 +83,17 @@ def pickled(fn: Any, args: Any, kw: Any, allowed: tuple[type, ...], hidden: list
 
     module = sys.modules.get(getattr(fn, "__module__", "") or "")
     file = getattr(module, "__file__", None)
-    by_value = (
-        module is not None
-        and module.__name__ != "__main__"
-        and file is not None
-        and os.path.dirname(os.path.abspath(file)) in hidden
-    )
+    folder = os.path.dirname(os.path.abspath(file)) if file else None
+    by_value = module if module and module.__name__ != "__main__" and folder in hidden else None
     try:
-        if by_value:
-            cloudpickle.register_pickle_by_value(importlib.import_module(module.__name__))
+        if by_value is not None:
+            cloudpickle.register_pickle_by_value(by_value)
         return bytes(cloudpickle.dumps((fn, args, kw, allowed)))
     except Exception as error:
         raise IsolateError(f"{fn!r} or its arguments can't be sent inside: {error}") from error
     finally:
-        if by_value:
-            cloudpickle.unregister_pickle_by_value(module)
+        if by_value is not None:
+            cloudpickle.unregister_pickle_by_value(by_value)
 
 
 def rebuilt(name: str, args: Any, text: str, trace: str) -> Exception:

@@ -113,7 +113,7 @@ class Encoder:
         )
 
 
-CONTAINERS = {list: LIST, tuple: TUPLE, set: SET, frozenset: FROZENSET}
+CONTAINERS: dict[Any, int] = {list: LIST, tuple: TUPLE, set: SET, frozenset: FROZENSET}
 SIMPLE: dict[type, Callable[[Any], Any]] = {
     complex: lambda v: [COMPLEX, [v.real, v.imag]],
     dt.datetime: lambda v: [DATETIME, v.isoformat()],
@@ -214,7 +214,8 @@ class Decoder:
         if tag in (ARRAY, SCALAR):
             return self.numpy(tag, *exactly(body, 3))
         if tag in (MEMBER, RECORD):
-            return self.known(tag, *exactly(body, 2), depth)
+            index, inner = exactly(body, 2)
+            return self.known(tag, index, inner, depth)
         return READERS[tag](body)
 
     def numpy(self, tag: int, dtype: Any, shape: Any, data: Any) -> Any:
@@ -233,7 +234,7 @@ class Decoder:
             raise ValueError("a class that was not named")
         kind = self.allowed[index]
         if tag == MEMBER:
-            return kind[of(body, str)]  # type: ignore[index]
+            return kind[of(body, str)]
         names = field_names(kind)
         if names is None or len(names) != len(of(body, list)):
             raise ValueError("fields that the class has not")

@@ -114,7 +114,7 @@ def test_generators_and_coroutines_are_refused_clearly(box):
 
 
 def test_an_object_without_a_form_is_refused_by_name(box):
-    with pytest.raises(TypeError, match=r"result\[0\] is a .*Thread"):
+    with pytest.raises(TypeError, match=r"result\[1\]\[0\] is a .*Thread"):
         box.call(lambda: [threading.Thread()])
 
 

@@ -145,6 +145,4 @@ def test_limits_go_to_the_supervisor():
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for each, machine in hosts.ALL.items():
-        (GOLDEN / f"{each}.txt").write_text(
-            explain(compile_plan(Sandbox().policy, TRUE, machine))
-        )
+        (GOLDEN / f"{each}.txt").write_text(explain(compile_plan(Sandbox().policy, TRUE, machine)))

@@ -39,7 +39,8 @@ PATHS = st.lists(
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("64M", 64 << 20), ("1.5G", 3 << 29), ("4k", 4096), (17, 17), ("2TiB", 2 << 40)]
+    ("text", "size"),
+    [("64M", 64 << 20), ("1.5G", 3 << 29), ("4k", 4096), (17, 17), ("2TiB", 2 << 40)],
 )
 def test_sizes_are_powers_of_1024(text, size):
     assert parse_bytes(text) == size
@@ -51,7 +52,9 @@ def test_a_wrong_size_is_refused(text):
         parse_bytes(text)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), (2, 2.0), ("1.5m", 90.0), ("3us", 3e-6)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), (2, 2.0), ("1.5m", 90.0), ("3us", 3e-6)]
+)
 def test_durations_have_units(text, seconds):
     assert parse_seconds(text) == pytest.approx(seconds)
 

@@ -36,11 +36,13 @@ SCALARS = (
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner)
-    | st.lists(inner).map(tuple)
-    | st.dictionaries(st.text() | st.integers() | st.tuples(st.integers()), inner)
-    | st.sets(st.integers())
-    | st.frozensets(st.text()),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text() | st.integers() | st.tuples(st.integers()), inner)
+        | st.sets(st.integers())
+        | st.frozensets(st.text())
+    ),
     max_leaves=20,
 )
 
