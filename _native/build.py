@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the C part is built: the cffi extension, and the static isolate-init. The one list of sources."""
+"""How the C part is built: the cffi extension, and the static isolate-init. One list of sources."""
 
 from __future__ import annotations
 

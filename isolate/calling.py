@@ -137,7 +137,8 @@ class Caller:
                 path = [each for each in map(os.path.abspath, sys.path) if os.path.exists(each)]
                 argv = protocol.argv(python.executable, path)
                 command = Command(argv, self.env, self.cwd, (3,))
-                fds = {"stdin": null, "stdout": null, "stderr": self.log_fd, "fd:3": theirs.fileno()}
+                fds = {"stdin": null, "stdout": null, "stderr": self.log_fd}
+                fds["fd:3"] = theirs.fileno()
                 ops = compile_program(self.policy, command, self.host)
                 self.server = self.session.spawn(ops, fds)
             except BaseException:

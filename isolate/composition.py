@@ -44,7 +44,10 @@ NAMES = frozenset(
         *SHARED,
         *DEADLINE,
         *CGROUP,
-        *["time", "pids", "root", "read", "write", "tmp", "files", "env", "cwd", "hostname", "uid", "gid", "caps", "network", "rlimits"],
+        *"""
+            time pids root read write tmp files env cwd hostname uid gid caps
+            network rlimits
+        """.split(),
     )
 )
 
@@ -66,7 +69,9 @@ def namespaces(short: Mapping[str, Any], allow: tuple[Any, ...]) -> Namespace:
     for kind, token in SHARED.items():
         kinds[kind] = short.get(kind, True)
         if kinds[kind] is not True and kinds[kind] is not False:
-            raise PolicyError(f"{kind} must be True (isolate) or False (share), not {kinds[kind]!r}")
+            raise PolicyError(
+                f"{kind} must be True (isolate) or False (share), not {kinds[kind]!r}"
+            )
         if not kinds[kind]:
             need(allow, token, f"{kind}=False")
     network = short.get("network")

@@ -83,7 +83,8 @@ class LaunchError(IsolateError, OSError):
 
     Attributes:
         step: index of the op in its part of the plan, from 0.
-        op: the `isolate.plan.model.Op` that failed, or the parent `Step`; `op.origin` is the primitive that asked.
+        op: the `isolate.plan.model.Op` that failed, or the parent `Step`;
+            `op.origin` is the primitive that asked.
         errno: positive, from the kernel.
         hint: one sentence, or None.
         steps: how many steps that part of the plan has.
@@ -109,7 +110,8 @@ class LaunchError(IsolateError, OSError):
         of = f" of {self.steps}" if self.steps else ""
         asked = f", asked for by {self.origin}" if self.origin is not None else ""
         hint = f"\n  hint: {self.hint}" if self.hint else ""
-        return f"{about}: {errno_text(self.errno or 0)}\n  step {self.step}{of}, {code}{asked}{hint}"
+        why = errno_text(self.errno or 0)
+        return f"{about}: {why}\n  step {self.step}{of}, {code}{asked}{hint}"
 
 
 def _launch_error(step: int, op: Any, errno: int, hint: str | None, steps: int) -> LaunchError:
@@ -117,7 +119,7 @@ def _launch_error(step: int, op: Any, errno: int, hint: str | None, steps: int) 
 
 
 class Unsandboxed(IsolateError, RuntimeError):
-    """A process start inside a `with` block of primitives that would have run outside the sandbox."""
+    """A process start inside a `with` block of primitives; it would have run outside the box."""
 
 
 class LimitExceeded(IsolateError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Sandbox`, the safe composition; `Box`, a live one; and the module's verbs for what is collected."""
+"""`Sandbox`, the safe composition; `Box`, a live one; and the verbs for what is collected."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class Sandbox:
                 raise PolicyError(f"allow takes tokens of isolate.allow, not {token!r}")
         weak = frozenset((weaken,) if isinstance(weaken, str) else weaken)
         policy = compose(primitives, short, weak, tokens)
-        if (network := policy.get(Network)) and network.kind == "host":
-            if not any(isinstance(token, HostNetwork) for token in tokens):
-                raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
+        shared = (network := policy.get(Network)) is not None and network.kind == "host"
+        if shared and not any(isinstance(token, HostNetwork) for token in tokens):
+            raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
         has_tmp = short.get("mount", True)
         self.__attrs_init__(policy, env, short.get("cwd") or ("/tmp" if has_tmp else None))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ops of a plan by number; the C side is `_native/isolate.cdef.h`, and a test compares the two."""
+"""The ops of a plan by number; the C side is `_native/isolate.cdef.h`, and a test compares them."""
 
 from __future__ import annotations
 

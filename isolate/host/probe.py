@@ -13,7 +13,11 @@ from isolate.host.facts import CgroupFacts, Host, PythonFacts
 __all__ = ["probe", "probe_python"]
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-ETC = ["alternatives", "ca-certificates", "ca-certificates.conf", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "os-release", "protocols", "python3", "python3.11", "services", "ssl/certs", "ssl/openssl.cnf", "timezone"]
+ETC = """
+    alternatives ca-certificates ca-certificates.conf debian_version ld.so.cache ld.so.conf
+    ld.so.conf.d localtime magic mime.types os-release protocols python3 python3.11 services
+    ssl/certs ssl/openssl.cnf timezone
+""".split()
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")

@@ -25,7 +25,8 @@ def rows(ops: tuple[Op, ...]) -> list[str]:
 def explain(plan: Plan) -> str:
     """Steps of the parent, ops of init, ops of the program, limits, and what holds each promise."""
     lines = ["the parent:"]
-    lines += [f"       {step.kind:<12} {asked(step.origin):<14} {step.about}" for step in plan.steps]
+    for step in plan.steps:
+        lines.append(f"       {step.kind:<12} {asked(step.origin):<14} {step.about}")
     lines += [f"isolate-init, cloned with {namespace_names(plan.clone_flags)}:", *rows(plan.setup)]
     if plan.program:
         lines += ["the program:", *rows(plan.program)]

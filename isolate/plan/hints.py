@@ -11,8 +11,8 @@ from isolate.abi.ops import OpCode
 __all__ = ["hint"]
 
 BY_OP = {
-    (OpCode.BIND, errno.ENOENT): "the source must exist on this machine; see read=, write= or Mount",
-    (OpCode.MOUNT_NEW, errno.ENOENT): "the target must exist in the root; put Mount.dir(...) before",
+    (OpCode.BIND, errno.ENOENT): "the source must exist on this machine: see read=, write=, Mount",
+    (OpCode.MOUNT_NEW, errno.ENOENT): "the target must exist in the root: a Mount.dir(...) first",
     (OpCode.MOUNT_NEW, errno.EPERM): "a container that masks parts of /proc forbids a new one; "
     "run it with an unmasked /proc, or share it",
     (OpCode.EXEC, errno.ENOENT): "the program, or the interpreter it names, is not in the box's "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan: what one process start will do, as data. Built by `compile`, run by C and by `supervise`."""
+"""The plan: what one start will do, as data. `compile` builds it; C and `supervise` run it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Step:
     """One thing the parent does around the clone; `supervise.steps` knows how, and how to undo it.
 
     Attributes:
-        kind: "open_tree", "open", "reserve_ids", "id_map", "cgroup", "namespace", …: a name in `supervise.steps`.
+        kind: "open_tree", "open", "reserve_ids", "id_map", "cgroup", "namespace", …: a name in
+            `supervise.steps`.
         args: what it is done with, hashable.
         slot: the slot that its fd fills, if it makes one.
         about, origin: as in `Op`.
@@ -119,7 +120,7 @@ class Plan:
     guarantees: tuple[Guarantee, ...] = ()
 
     def index(self, code: OpCode, where: Callable[[Op], bool] = lambda op: True) -> int:
-        """The place of the first such op among set-up and program together; ValueError if absent."""
+        """The place of the first such op among set-up and program; ValueError if absent."""
         for i, op in enumerate((*self.setup, *self.program)):
             if op.code is code and where(op):
                 return i

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The context-local stack that `with primitive:` pushes on; declaring only, nothing is enforced here."""
+"""The context-local stack that `with primitive:` pushes on; nothing is enforced here."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def parse_seconds(value: float | str) -> float:
         return float(value)
     match = DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise PolicyError(f'{value!r} is not a duration; write seconds, or "500ms" (us, ms, s, m, h)')
+        raise PolicyError(f'{value!r} is no duration: write seconds or "500ms" (us, ms, s, m, h)')
     return float(match[1]) * SECONDS[match[2] or ""]
 
 

@@ -112,7 +112,8 @@ class Namespace(Primitive):
             where = f"path:{text(target, 'target')}"
             if len(kinds) != 1:
                 raise PolicyError("a namespace's path needs exactly one kind, like 'net'")
-        return cls(joins=tuple((kind, where) for kind in NAMESPACES if kind in (kinds or NAMESPACES)))
+        wanted = kinds or NAMESPACES
+        return cls(joins=tuple((kind, where) for kind in NAMESPACES if kind in wanted))
 
     def narrow(self, inner: Namespace) -> Namespace:
         """The union: what either isolates is isolated."""

@@ -179,7 +179,7 @@ def kill_in(directory: str) -> None:
 
 
 def remove_tree(directory: str) -> None:
-    """Remove a leaf and what was made below it. Raises: OSError, if it doesn't get empty in time."""
+    """Remove a leaf and what was made below it. Raises: OSError, if it stays busy."""
     end = time.monotonic() + REMOVE_SECONDS
     while True:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parent does around the clone, each step with its undo on one stack (plan data, law 8)."""
+"""What the parent does around the clone, each step's undo on one stack (law 8)."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Encoder:
         module = sys.modules.get("numpy")
         if module is not None and isinstance(value, (module.ndarray, module.generic)):
             if value.dtype.kind not in ARRAY_KINDS or value.dtype.names:
-                raise TypeError(f"{path} is an array of {value.dtype}, which has no form in a reply")
+                raise TypeError(f"{path} is an array of {value.dtype}, without a form in a reply")
             data = [value.dtype.str, list(value.shape), value.tobytes()]
             return [ARRAY if isinstance(value, module.ndarray) else SCALAR, data]
         name = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -196,7 +196,7 @@ class Decoder:
         self.items = 0
 
     def unpack(self, value: Any, depth: int) -> Any:
-        """Raises: anything but by accident nothing of its own; `decode` turns it into ReplyError."""
+        """Raises: anything; `decode` turns it into ReplyError."""
         self.items += 1
         if depth > MAX_DEPTH or self.items > MAX_ITEMS:
             raise ValueError("too deep, or too many items")

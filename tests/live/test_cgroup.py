@@ -64,8 +64,8 @@ def test_cpuset_is_what_affinity_says():
 
 
 def test_the_account_is_the_kernels():
-    done = python("import time\nend = time.process_time() + .3\nwhile time.process_time() < end: pass",
-                  mem="64M")  # fmt: skip
+    busy = "import time\nend = time.process_time() + .3\nwhile time.process_time() < end: pass"
+    done = python(busy, mem="64M")
     assert done.usage.cpu == pytest.approx(done.usage.user + done.usage.system, rel=0.2, abs=0.05)
 
 

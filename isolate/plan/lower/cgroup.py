@@ -16,7 +16,7 @@ NEEDS = {
     "cpuset": ("cpuset", "mems"),
 }
 HINT = (
-    "run it below a delegated cgroup: systemd-run --user --scope -p Delegate=yes PROGRAM, or as root"
+    "run below a delegated cgroup (systemd-run --user --scope -p Delegate=yes PROGRAM) or as root"
 )
 
 

@@ -40,7 +40,7 @@ class Draft:
         *strs: Item,
         nums: tuple[int, ...] = (),
         slots: tuple[str | None, ...] = (),
-        flags: OpFlag = OpFlag(0),
+        flags: OpFlag | None = None,
     ) -> None:
         """One more op."""
         self.ops.append(
@@ -52,7 +52,7 @@ class Draft:
                 strs=strs,
                 nums=nums,
                 slots=slots,
-                flags=flags,
+                flags=flags or OpFlag(0),
             )
         )
 

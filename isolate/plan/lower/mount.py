@@ -27,7 +27,10 @@ LINKS = (
 )
 # HARDENING 11: /proc is mostly harmless in a pid namespace, but for what belongs to the machine.
 PROC_READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
-PROC_MASKED = ["kcore", "keys", "key-users", "timer_list", "sched_debug", "kallsyms", "kmsg", "slabinfo", "pagetypeinfo", "latency_stats", "scsi", "acpi", "vmallocinfo", "iomem", "ioports"]
+PROC_MASKED = """
+    kcore keys key-users timer_list sched_debug kallsyms kmsg slabinfo pagetypeinfo
+    latency_stats scsi acpi vmallocinfo iomem ioports
+""".split()
 
 
 def tmpfs(
