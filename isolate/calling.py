@@ -183,7 +183,8 @@ class Caller:
         if not callable(fn):
             raise TypeError(f"call needs a function, not {fn!r}")
         allowed = protocol.allowed_types(fn)
-        payload = protocol.pickled(fn, args, kw, allowed, list(self.host.python.skipped))
+        python = self.host.python
+        payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
         with ExitStack() as stack:

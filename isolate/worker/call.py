@@ -8,7 +8,10 @@ import enum
 import json
 import os
 import sys
+import threading
+import types
 import typing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ sys.argv[:] = [""]
 wire = load("isolate_worker_wire", folder + "/wire.py")
 load("isolate_worker_main", folder + "/main.py").serve(wire, path)
 """
+REGISTRY = threading.Lock()  # cloudpickle's list of modules by value is one for all threads
 EXCEPTIONS = {
     f"builtins.{name}": kind
     for name, kind in vars(builtins).items()
@@ -74,26 +78,54 @@ def allowed_types(fn: Any) -> tuple[type, ...]:
     return tuple(dict.fromkeys(nested(hint)))
 
 
-def pickled(fn: Any, args: Any, kw: Any, allowed: tuple[type, ...], hidden: list[str]) -> bytes:
-    """The call as cloudpickle; a module in a directory that is hidden inside goes by value.
+def below(path: str, folders: tuple[str, ...]) -> bool:
+    """Whether a path is one of these folders, or in one."""
+    return any(path == each or path.startswith(each.rstrip("/") + "/") for each in folders)
+
+
+def modules_of(hidden: tuple[str, ...], shown: tuple[str, ...]) -> list[types.ModuleType]:
+    """The loaded top-level modules and packages whose files the inside can't see."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not hidden or not isinstance(file, str) or name == "__main__":
+            continue
+        path = os.path.abspath(file)
+        if below(path, hidden) and not below(os.path.realpath(path), shown):
+            top = name.partition(".")[0]
+            found[top] = sys.modules.get(top, module)
+    return list(found.values())
+
+
+def pickled(
+    fn: Any,
+    args: Any,
+    kw: Any,
+    allowed: tuple[type, ...],
+    hidden: tuple[str, ...],
+    shown: tuple[str, ...],
+) -> bytes:
+    """The call as cloudpickle; modules that are hidden inside go by value.
+
+    Args:
+        hidden: entries of sys.path that are not shown.
+        shown: trees that are, though they may be below a hidden one.
 
     Raises: IsolateError naming what can't be sent.
     """
     import cloudpickle
 
-    module = sys.modules.get(getattr(fn, "__module__", "") or "")
-    file = getattr(module, "__file__", None)
-    folder = os.path.dirname(os.path.abspath(file)) if file else None
-    by_value = module if module and module.__name__ != "__main__" and folder in hidden else None
-    try:
-        if by_value is not None:
-            cloudpickle.register_pickle_by_value(by_value)
-        return bytes(cloudpickle.dumps((fn, args, kw, allowed)))
-    except Exception as error:
-        raise IsolateError(f"{fn!r} or its arguments can't be sent inside: {error}") from error
-    finally:
-        if by_value is not None:
-            cloudpickle.unregister_pickle_by_value(by_value)
+    with REGISTRY, ExitStack() as stack:
+        already = cloudpickle.list_registry_pickle_by_value()
+        for module in modules_of(hidden, shown):
+            if module.__name__ in already:
+                continue
+            cloudpickle.register_pickle_by_value(module)
+            stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        try:
+            return bytes(cloudpickle.dumps((fn, args, kw, allowed)))
+        except Exception as error:
+            raise IsolateError(f"{fn!r} or its arguments can't be sent inside: {error}") from error
 
 
 def rebuilt(name: str, args: Any, text: str, trace: str) -> Exception:

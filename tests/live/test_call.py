@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -325,4 +326,5 @@ def test_numpy_computes_without_a_storm_of_threads():
 
 
 def test_a_one_shot_call_has_a_fresh_box():
-    assert Sandbox().call(lambda: os.listdir("/tmp")) == []
+    Sandbox().call(lambda: Path("/tmp/mine").write_text("x"))
+    assert not Sandbox().call(os.path.exists, "/tmp/mine")
