@@ -6,7 +6,7 @@ APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu 
       git sqlite3 python3-venv
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
-.PHONY: demo test check test-pure test-host test-unprivileged fuzz docs format clean native-check
+.PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz docs format clean native-check
 
 $(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
 	@tools/apt $(APT)
@@ -25,6 +25,9 @@ check: $(VENV)/done native-check
 
 test: $(VENV)/done
 	$(BIN)/pytest tests
+
+test-pythons:
+	tools/pythons
 
 test-unprivileged:
 	tools/unprivileged

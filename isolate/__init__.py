@@ -34,6 +34,7 @@ from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.rlimit import INFINITY, INHERIT, Rlimit
+from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.usage import Usage
@@ -68,6 +69,7 @@ __all__ = [
     "Policy",
     "PolicyConflict",
     "PolicyError",
+    "Popen",
     "RemoteError",
     "ReplyError",
     "Rlimit",

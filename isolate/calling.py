@@ -191,6 +191,7 @@ class Caller:
             pump, reply = self.begin(payload, stack)
             before = self.session.counters()
             end = pump.run()
+            pump.drain()
             after = self.session.counters()
         seen = Seen(
             status=end.status,

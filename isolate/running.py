@@ -157,6 +157,7 @@ def finish(pump: Pump, session: Session, command: Command, last: bool) -> tuple[
     """Wait for the end; what the kernel counted while it ran."""
     before = session.counters()
     end = pump.run()
+    pump.drain()
     wall = time.monotonic() - pump.began
     if last:
         session.close()

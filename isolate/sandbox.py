@@ -26,6 +26,7 @@ from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.command import CLEAN_ENV, Command
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
+from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
@@ -99,6 +100,16 @@ class Sandbox:
         finally:
             session.close()
 
+    def popen(self, argv: Any, **options: Any) -> Popen:
+        """Start a program in a fresh box that ends with it, like `subprocess.Popen`."""
+        return Popen(argv, place=self.place, **options)
+
+    def place(self) -> Place:
+        """A fresh box for one program."""
+        host = this_host()
+        session = Session(compile_box(self.policy, host)).start()
+        return Place(session, self.policy, host, self.env, self.cwd, last=True)
+
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         """Call a function in a fresh box: its value, or what it raises."""
         with self as box:
@@ -145,6 +156,9 @@ class Box:
         self.session = Session(compile_box(sandbox.policy, self.host)).start()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
+        self.place = Place(
+            self.session, sandbox.policy, self.host, sandbox.env, sandbox.cwd, last=False
+        )
 
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in this box, like `subprocess.run`."""
@@ -158,6 +172,10 @@ class Box:
             self.sandbox.cwd,
             last=False,
         )
+
+    def popen(self, argv: Any, **options: Any) -> Popen:
+        """Start a program in this box and go on, like `subprocess.Popen`."""
+        return Popen(argv, place=lambda: self.place, **options)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         """Call a function in this box, in a fresh process: its value, or what it raises."""
@@ -206,6 +224,7 @@ class Box:
                 self.caller.close()
         finally:
             self.session.close()
+            self.place.join()
 
     def __enter__(self) -> Box:
         return self
@@ -227,6 +246,19 @@ def innermost() -> tuple[Any, Policy]:
     if box is not None and bare:
         raise PolicyError("primitives inside a live box: give them to Sandbox(...) instead")
     return box, Policy(*bare)
+
+
+def collected_place() -> Place:
+    """Where a program starts by what `with` has collected; a fresh `Sandbox()` if nothing."""
+    box, policy = innermost()
+    if box is not None:
+        found: Place = box.place
+        return found
+    if not policy.primitives:
+        return Sandbox().place()
+    host = this_host()
+    session = Session(compile_box(policy, host)).start()
+    return Place(session, policy, host, None, None, last=True)
 
 
 def run(argv: Any, **options: Any) -> Completed:
@@ -263,4 +295,4 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         session.close()
 
 
-ambient.bind_verbs(run=run, call=call)
+ambient.bind_verbs(run=run, popen=Popen, call=call, place=collected_place)

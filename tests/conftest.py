@@ -6,6 +6,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -104,6 +105,7 @@ def state() -> dict[str, object]:
         "cgroups": leaves(),
         "mounts": mounts,
         "fds": descriptors(),
+        "threads": {thread.name for thread in threading.enumerate()},
         "tmp": {name for name in os.listdir("/tmp") if name.startswith("isolate")},
     }
 

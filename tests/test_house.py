@@ -25,7 +25,7 @@ PUBLIC = """
     INFINITY INHERIT Box CapabilitySet CgroupLimit Chroot Completed CpuTimeLimitExceeded Exited
     FileSizeLimitExceeded Guarantee HostLacks IdMap IsolateError Killed LaunchError
     LimitExceeded LimitHit MemoryLimitExceeded Mount Namespace Network OutputLimitExceeded
-    PidsLimitExceeded Policy PolicyConflict PolicyError RemoteError ReplyError Rlimit Sandbox
+    PidsLimitExceeded Policy PolicyConflict PolicyError Popen RemoteError ReplyError Rlimit Sandbox
     SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call outside run
 """
 

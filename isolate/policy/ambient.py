@@ -10,7 +10,7 @@ from typing import Any
 
 from isolate.errors import IsolateError
 
-__all__ = ["Scope", "bind_verbs", "collected", "outside", "pop", "push", "suspended"]
+__all__ = ["Scope", "bind_verbs", "collected", "outside", "pop", "push", "suspended", "verb"]
 
 STACK: ContextVar[tuple[Any, ...]] = ContextVar("isolate_stack", default=())
 OUTSIDE: ContextVar[int] = ContextVar("isolate_outside", default=0)
@@ -38,6 +38,11 @@ class Scope:
 def bind_verbs(**verbs: Any) -> None:
     """Told once by the floor that launches: how `run`, `popen` and `call` are done."""
     VERBS.update(verbs)
+
+
+def verb(name: str) -> Any:
+    """One of those."""
+    return VERBS[name]
 
 
 def push(item: Any) -> Scope:

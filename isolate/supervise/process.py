@@ -87,10 +87,13 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         """Send a signal; nothing happens if it has ended."""
-        try:
-            signal.pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:
-            return
+        with self.lock:  # so that the number isn't closed, and somebody else's, by now
+            if self.pidfd < 0:
+                return
+            try:
+                signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                return
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -98,7 +101,8 @@ class Process:
 
     def close(self) -> None:
         """Close the descriptors; safe to call twice."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-            self.status.close()
+        with self.lock:
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
+                self.pidfd = -1
+                self.status.close()

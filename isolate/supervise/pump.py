@@ -21,8 +21,10 @@ from isolate.supervise.process import End, Process
 __all__ = ["Pump", "Sink"]
 
 CHUNK = 65536
+PASS_CHUNK = select.PIPE_BUF
 CPU_LOOK = 0.05  # the least time between two looks at the processor account, seconds
 OOM_LOOK = 0.1
+COUNT_EVERY = 0.02  # a busy stream doesn't make us read the account more often
 DRAIN_CHUNKS = 64  # what a stream may still hold when the program has ended: a pipe's 1 MiB at most
 
 
@@ -37,20 +39,26 @@ class Sink:
     counted: bool = True
     kept: int = 0
     chunks: list[bytes] = Factory(list)
+    pending: memoryview = memoryview(b"")
 
     def take(self, data: bytes) -> None:
-        """One chunk. A reader of ours that is gone doesn't stop the program."""
+        """One chunk; what is passed on waits in `pending` until the reader takes it."""
         if self.keep:
             if self.limit is None or self.kept < self.limit:
                 self.chunks.append(data)
             self.kept += len(data)
         elif self.pass_to >= 0:
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[os.write(self.pass_to, view) :]
-            except BrokenPipeError:
-                self.pass_to = -1
+            self.pending = memoryview(data)
+
+    def pass_on(self) -> None:
+        """Write what poll(2) has promised to take: PIPE_BUF, so that a reader of ours that has
+        stopped never stops us. A reader that is gone doesn't stop the program."""
+        try:
+            self.pending = self.pending[os.write(self.pass_to, self.pending[:PASS_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.pass_to, self.pending = -1, memoryview(b"")
 
     @property
     def data(self) -> bytes:
@@ -74,26 +82,36 @@ class Pump:
     began: float = Factory(time.monotonic)
     cpu_began: float = 0.0
     next_look: float = 0.0
+    next_count: float = 0.0
 
     def run(self) -> End:
         """Pump until the end; the streams that are left are read as far as they are filled."""
         base = self.counters()
         self.cpu_began = base.cpu or 0.0
-        poller = select.poll()
-        poller.register(self.process.fileno(), select.POLLIN)
         for sink in self.sinks:
             os.set_blocking(sink.fd, False)
-            poller.register(sink.fd, select.POLLIN)
         if self.stdin_fd >= 0:
             os.set_blocking(self.stdin_fd, False)
-            poller.register(self.stdin_fd, select.POLLOUT)
-            self.feed(poller)
+            self.feed()
         while (end := self.process.poll()) is None:
+            poller = self.poller()
+            poller.register(self.process.fileno(), select.POLLIN)
             ready = {fd for fd, _ in poller.poll(self.patience() * 1000)}
-            self.streams(poller, ready)
+            self.streams(ready)
             self.look(base)
-        self.drain()
         return end
+
+    def poller(self) -> select.poll:
+        """Every stream that can move; one whose reader is behind is not read on."""
+        poller = select.poll()
+        for sink in self.sinks:
+            if sink.pending:
+                poller.register(sink.pass_to, select.POLLOUT)
+            elif sink.fd >= 0:
+                poller.register(sink.fd, select.POLLIN)
+        if self.stdin_fd >= 0:
+            poller.register(self.stdin_fd, select.POLLOUT)
+        return poller
 
     def patience(self) -> float:
         """Seconds until something has to be looked at."""
@@ -109,16 +127,19 @@ class Pump:
             waits.append(1.0)
         return max(0.001, min(waits))
 
-    def streams(self, poller: select.poll, ready: set[int]) -> None:
+    def streams(self, ready: set[int]) -> None:
         """Move what can be moved."""
         for sink in self.sinks:
-            if sink.fd in ready and self.read(sink) == 0:
-                poller.unregister(sink.fd)
+            if sink.pending:
+                if sink.pass_to in ready:
+                    ready.discard(sink.pass_to)  # the promise is for one write
+                    sink.pass_on()
+            elif sink.fd in ready and self.read(sink) == 0:
                 sink.fd = -1
         if self.stdin_fd in ready:
-            self.feed(poller)
+            self.feed()
 
-    def feed(self, poller: select.poll) -> None:
+    def feed(self) -> None:
         """Write input as far as the pipe takes it; close it at the end."""
         try:
             if self.stdin:
@@ -128,7 +149,6 @@ class Pump:
         except BrokenPipeError:
             self.stdin = memoryview(b"")
         if not self.stdin:
-            poller.unregister(self.stdin_fd)
             os.close(self.stdin_fd)
             self.stdin_fd = -1
 
@@ -159,8 +179,9 @@ class Pump:
         limits = self.limits
         if limits.wall is not None and now - self.began >= limits.wall:
             self.stop(TimedOut(limits.wall))
-        if limits.cpu_time is None and limits.memory is None:
+        if (limits.cpu_time is None and limits.memory is None) or now < self.next_count:
             return
+        self.next_count = now + COUNT_EVERY
         seen = self.counters()
         if limits.memory is not None and seen.oom_kills > base.oom_kills:
             self.stop(LimitHit("memory", seen.memory_peak, limits.memory))
@@ -176,12 +197,25 @@ class Pump:
             self.verdict = verdict
         self.kill()
 
-    def drain(self) -> None:
-        """What was written before the end; an orphan that still writes is not waited for."""
+    def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
+        """What was written before the end; an orphan that still writes is not waited for.
+
+        A reader of ours is waited for, until it is gone or `abandoned` says so.
+        """
         for sink in self.sinks:
             for _ in range(DRAIN_CHUNKS):
+                self.flush(sink, abandoned)
                 if sink.fd < 0 or not self.read(sink):
                     break
+            self.flush(sink, abandoned)
+
+    def flush(self, sink: Sink, abandoned: Callable[[], bool]) -> None:
+        """Pass on what is pending."""
+        while sink.pending and not abandoned():
+            poller = select.poll()
+            poller.register(sink.pass_to, select.POLLOUT)
+            if poller.poll(200):
+                sink.pass_on()
 
     def close(self) -> None:
         """Close our ends."""

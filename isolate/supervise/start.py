@@ -9,7 +9,7 @@ import socket
 import threading
 from functools import lru_cache
 
-from attrs import define
+from attrs import Factory, define
 
 from isolate import native
 from isolate.abi import flags
@@ -122,13 +122,17 @@ class Init:
     pid: int
     pidfd: int
     control: socket.socket
+    lock: threading.Lock = Factory(threading.Lock)
 
     def kill(self) -> None:
         """SIGKILL: takes its pid namespace along. Harmless when it is gone."""
-        try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        with self.lock:  # so that the number isn't closed, and somebody else's, by now
+            if self.pidfd < 0:
+                return
+            try:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                return
 
     def reap(self) -> None:
         """Wait until it is dead and no zombie. Somebody's waitpid(-1) may have been faster."""
@@ -144,8 +148,9 @@ class Init:
         self.control.close()
         self.kill()
         self.reap()
-        os.close(self.pidfd)
-        self.pidfd = -1
+        with self.lock:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
 
 def read_records(fd: int) -> bytes:

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Popen`: a `subprocess.Popen` whose program runs in a box."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from attrs import Factory, define
+
+from isolate.completed import return_code
+from isolate.errors import PolicyError
+from isolate.host.facts import Host
+from isolate.plan.compile import compile_program
+from isolate.policy import ambient
+from isolate.policy.command import Command
+from isolate.policy.policy import Policy
+from isolate.running import caller_fd, limits_with
+from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.launch import Session
+from isolate.supervise.outcome import Outcome, Seen, judge
+from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.usage import Usage
+
+__all__ = ["Place", "Popen"]
+
+DELIVERY_SECONDS = 2.0
+REFUSED = {
+    "preexec_fn": "nothing of the caller runs inside",
+    "shell": 'give ["/bin/sh", "-c", script]',
+    "executable": "argv[0] names the program",
+    "startupinfo": "it is of Windows",
+    "creationflags": "it is of Windows",
+    "user": "give uid= to Sandbox",
+    "group": "give gid= to Sandbox",
+    "extra_groups": "a box has none",
+    "process_group": "each program has a session of its own",
+    "start_new_session": "each program has a session of its own",
+    "umask": "give Identity(umask=...) to Sandbox",
+    "close_fds": "all descriptors but pass_fds are closed, always",
+    "restore_signals": "all handlers are reset, always",
+}
+
+
+@define
+class Place:
+    """Where a program starts: a session that is up, and whether the box ends with the program."""
+
+    session: Session
+    policy: Policy
+    host: Host
+    env: Mapping[str, str] | None
+    cwd: str | None
+    last: bool
+    programs: list[tuple[Supervision, threading.Thread]] = Factory(list)
+
+    def join(self) -> None:
+        """After the session's end: what the programs wrote is delivered, or its reader is stuck."""
+        for supervision, thread in self.programs:
+            thread.join(DELIVERY_SECONDS)
+            supervision.abandoned.set()
+            thread.join()
+
+
+@define
+class Supervision:
+    """The thread's half of a Popen; it must not keep the Popen itself alive."""
+
+    place: Place
+    pump: Pump
+    ours: ExitStack
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+    status: int = 0
+    error: BaseException | None = None
+    ended: threading.Event = Factory(threading.Event)
+    abandoned: threading.Event = Factory(threading.Event)
+
+    def run(self) -> None:
+        """Until the program has ended and what it wrote is delivered."""
+        try:
+            self.watch()
+        except BaseException as error:  # told to whoever waits; a thread has nobody else to tell
+            self.error = error
+            self.place.session.kill()
+        finally:
+            self.ended.set()
+            try:
+                self.pump.drain(self.abandoned.is_set)
+            finally:
+                self.ours.close()
+
+    def watch(self) -> None:
+        """The end, the account, the outcome; a one-shot box is closed before anyone is told."""
+        session, pump = self.place.session, self.pump
+        before = session.counters()
+        end = pump.run()
+        wall = time.monotonic() - pump.began
+        if self.place.last:
+            session.close()
+        after = session.counters()
+        self.status = end.status
+        seen = seen_between(end.status, pump, before, after)
+        self.outcome = judge(seen, pump.limits)
+        self.usage = Usage(
+            wall=wall,
+            user=end.user,
+            system=end.system,
+            cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
+            peak_memory=after.memory_peak if after.memory_peak is not None else end.max_rss,
+            pids_peak=after.pids_peak,
+            output=pump.written,
+        )
+        ours = [sink for sink in pump.sinks if sink.counted or sink.pass_to >= 0]
+        if not any(sink.limit == 0 for sink in ours):
+            pump.drain(self.abandoned.is_set)
+
+
+def seen_between(status: int, pump: Pump, before: Counters, after: Counters) -> Seen:
+    """What the box's counters say of one run."""
+    return Seen(
+        status=status,
+        verdict=pump.verdict,
+        oom_kills=after.oom_kills - before.oom_kills,
+        pids_refused=after.pids_refused - before.pids_refused,
+        memory_peak=after.memory_peak,
+        pids_peak=after.pids_peak,
+    )
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd as the caller's pid namespace has it; -1 if it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        found = re.search(r"^Pid:\s*(-?\d+)$", file.read(), re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+class Popen(subprocess.Popen[Any]):
+    """Start a program in a box and go on, like `subprocess.Popen`.
+
+    A stream that is not a pipe of its own reaches the caller's through one: the program never
+    holds a descriptor of the caller's, but for `stdin=` and `pass_fds=` that name one.
+
+    Args:
+        args: a list of strings; no shell.
+        bufsize, stdin, stdout, stderr, cwd, env, text, universal_newlines, encoding, errors,
+            pipesize, pass_fds: as there. stdin=None is /dev/null.
+        timeout: seconds; then the program is killed, and `outcome` is `TimedOut`.
+        place: where; by default what `with` has collected, else a fresh `Sandbox()`.
+
+    Attributes:
+        outcome, usage: None until it has ended.
+        pid: as the caller sees it; -1 if it had ended already.
+
+    Raises: PolicyError, HostLacks, LaunchError.
+    """
+
+    supervision: Supervision | None = None
+    thread: threading.Thread | None = None
+
+    def __init__(
+        self,
+        args: Any,
+        bufsize: int = -1,
+        *,
+        stdin: Any = None,
+        stdout: Any = None,
+        stderr: Any = None,
+        pass_fds: Any = (),
+        timeout: float | str | None = None,
+        place: Callable[[], Place] | None = None,
+        **options: Any,
+    ) -> None:
+        for name in REFUSED.keys() & options.keys():
+            raise PolicyError(f"Popen takes no {name}: {REFUSED[name]}")
+        self.find_place = place or ambient.verb("place")
+        self.timeout = timeout
+        stdin = subprocess.DEVNULL if stdin is None else stdin
+        super().__init__(
+            args, bufsize, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, **options
+        )
+
+    def _execute_child(self, *given: Any) -> None:
+        """The seam of `subprocess`: the same arguments in Python 3.10 to 3.13."""
+        argv, _, _, _, pass_fds, cwd, env = given[:7]
+        pipes = given[10:16]
+        try:
+            self.start(argv, pass_fds, cwd, env, pipes)
+        finally:
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    def start(self, argv: Any, pass_fds: Any, cwd: Any, env: Any, pipes: tuple[int, ...]) -> None:
+        """Start the program, and the thread that watches it."""
+        Command(argv)  # mistakes are told before anything starts
+        place = self.find_place()
+        try:
+            self.supervision = self.spawned(place, argv, pass_fds, cwd, env, pipes)
+        except BaseException:
+            if place.last:
+                place.session.close()
+            raise
+        self.pid = pid_of(self.supervision.pump.process.pidfd)
+        self._child_created = True
+        run = self.supervision.run
+        self.thread = threading.Thread(target=run, name="isolate-popen", daemon=True)
+        self.thread.start()
+        place.programs[:] = [each for each in place.programs if each[1].is_alive()]
+        place.programs.append((self.supervision, self.thread))
+
+    def spawned(
+        self, place: Place, argv: Any, pass_fds: Any, cwd: Any, env: Any, pipes: tuple[int, ...]
+    ) -> Supervision:
+        """The program, with its streams."""
+        limits = limits_with(place.session.plan.limits, self.timeout)
+        fds = tuple(int(fd) for fd in pass_fds)
+        command = Command(argv, place.env if env is None else env, cwd or place.cwd, fds)
+        ops = compile_program(place.policy, command, place.host)
+        with ExitStack() as undo:
+            sinks: list[Sink] = []
+            names = {f"fd:{fd}": fd for fd in fds}
+            names["stdin"] = pipes[0]
+            with ExitStack() as theirs:
+                for name, at in (("stdout", 2), ("stderr", 4)):
+                    read_fd, write_fd = pipes[at : at + 2]
+                    if name == "stderr" and write_fd == pipes[3] and write_fd >= 0:
+                        names[name] = names["stdout"]
+                    elif read_fd >= 0 and limits.output is None:
+                        names[name] = write_fd
+                    else:
+                        sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
+                        sinks.append(sink)
+                process = place.session.spawn(ops, names, place.last)
+            undo.callback(process.close)
+            kill = place.session.kill if place.last else process.kill
+            pump = Pump(process, limits, kill, place.session.counters, sinks)
+            return Supervision(place, pump, undo.pop_all())
+
+    def _internal_poll(self, _deadstate: Any = None, **_: Any) -> int | None:
+        if self.returncode is None and self.supervision and self.supervision.ended.is_set():
+            self.settle(self.supervision)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        assert self.supervision is not None
+        if self.returncode is None:
+            if not self.supervision.ended.wait(timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self.settle(self.supervision)
+        return self.returncode
+
+    def settle(self, supervision: Supervision) -> None:
+        """Take over what the thread found. Raises: what stopped it."""
+        if supervision.outcome is None:
+            self.returncode = -9
+            if supervision.error is not None:
+                raise supervision.error
+        else:
+            self.returncode = return_code(supervision.outcome, supervision.status)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it runs."""
+        self.poll()
+        return self.supervision.outcome if self.supervision else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What it used; None while it runs."""
+        self.poll()
+        return self.supervision.usage if self.supervision else None
+
+    @property
+    def pidfd(self) -> int:
+        """A pidfd of the program, open until it has ended."""
+        assert self.supervision is not None
+        return self.supervision.pump.process.pidfd
+
+    def send_signal(self, sig: int) -> None:
+        """By pidfd; nothing happens if it has ended."""
+        if self.poll() is None and self.supervision:
+            self.supervision.pump.process.send_signal(sig)
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        if self.supervision is not None and self.thread is not None:
+            self.supervision.abandoned.set()
+            self.thread.join()
+
+    def __del__(self, *_: Any, **__: Any) -> None:
+        super().__del__()
+        if self.supervision is not None and self.supervision.place.last:
+            self.supervision.abandoned.set()
+            if not self.supervision.ended.is_set():
+                self.supervision.place.session.kill()
+
+
+def passed_on(
+    name: str, read_fd: int, write_fd: int, ours: ExitStack, theirs: ExitStack
+) -> tuple[Sink, int]:
+    """A pipe of the box's own, and where it leads: the caller's stream, or the pipe of a PIPE
+    whose bytes have to be counted; that one may be left full when the program has ended."""
+    target = write_fd if write_fd >= 0 else caller_fd(name)
+    copy = os.dup(target)
+    ours.callback(os.close, copy)
+    box_read, box_write = os.pipe2(os.O_CLOEXEC)
+    ours.callback(os.close, box_read)
+    theirs.callback(os.close, box_write)
+    sink = Sink(box_read, keep=False, pass_to=copy, limit=0 if read_fd >= 0 else None)
+    return sink, box_write
