@@ -34,6 +34,8 @@ from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.rlimit import INFINITY, INHERIT, Rlimit
+from isolate.policy.rules import Action, Arg, Errno, Rule
+from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
@@ -44,12 +46,15 @@ guard.install()
 __all__ = [
     "INFINITY",
     "INHERIT",
+    "Action",
+    "Arg",
     "Box",
     "CapabilitySet",
     "CgroupLimit",
     "Chroot",
     "Completed",
     "CpuTimeLimitExceeded",
+    "Errno",
     "Exited",
     "FileSizeLimitExceeded",
     "Guarantee",
@@ -73,8 +78,10 @@ __all__ = [
     "RemoteError",
     "ReplyError",
     "Rlimit",
+    "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SeccompFilter",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",

@@ -20,6 +20,7 @@ from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.rlimit import Rlimit
+from isolate.policy.seccomp import SeccompFilter
 
 __all__ = ["NAMES", "compose"]
 
@@ -46,7 +47,7 @@ NAMES = frozenset(
         *CGROUP,
         *"""
             time pids root read write tmp files env cwd hostname uid gid caps
-            network rlimits
+            network rlimits seccomp
         """.split(),
     )
 )
@@ -135,6 +136,24 @@ def limits(short: Mapping[str, Any]) -> list[Any]:
     return found
 
 
+def filters(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[SeccompFilter]:
+    """The default filter and the one that was given, unless a token takes the default away."""
+    wanted = short.get("seccomp")
+    alone = any(isinstance(each, tokens.SystemCalls) for each in allow)
+    if wanted is False:
+        need(allow, tokens.SystemCalls, "seccomp=False")
+        return []
+    if wanted is not None and not isinstance(wanted, SeccompFilter):
+        raise PolicyError(f"seccomp= takes a SeccompFilter, or False, not {wanted!r}")
+    if any(isinstance(each, tokens.NewPrivileges) for each in allow):
+        raise PolicyError(
+            "a filter needs no_new_privs, which allow.NewPrivileges() takes away: give "
+            "seccomp=False and allow.SystemCalls() too"
+        )
+    default = [] if alone and wanted is not None else [SeccompFilter.default()]
+    return default + ([] if wanted is None else [wanted])
+
+
 def compose(
     primitives: Iterable[Any],
     short: Mapping[str, Any],
@@ -160,7 +179,7 @@ def compose(
         no_new_privs=not any(isinstance(each, tokens.NewPrivileges) for each in allow),
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
-    items.append(short.get("network") or Network.loopback())
+    items += [short.get("network") or Network.loopback(), *filters(short, allow)]
     if spaces.mount:
         items += [] if roots else [root_of(short)]
         items += file_mounts(short.get("files"))

@@ -56,6 +56,7 @@ class Sandbox:
         mem, swap, cpu, cpus, pids: ceilings of the whole box.
         timeout, cpu_time, output, files_size: limits of one run; seconds and bytes.
         root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
+        seccomp: a `SeccompFilter` beside the default one; False for none needs its token.
         user, mount, pid, net, ipc, uts, cgroup, time: True isolates; False needs its token.
         weaken: names of guarantees that this machine may not be able to hold.
         allow: tokens of `isolate.allow`.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import faulthandler
 import os
 import shutil
@@ -37,6 +38,9 @@ FEATURES = {
     "gcc": lambda: shutil.which("gcc") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
+    "x86_64": lambda: os.uname().machine == "x86_64",
+    "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
+    "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))

@@ -19,6 +19,7 @@ ROOT_V1 = Host(
     egid=0,
     sys_admin=True,
     user_namespaces=True,
+    seccomp=("kill_process", "kill_thread", "trap", "errno", "notify", "log", "allow"),
     root_entries=(("/usr", "dir"), ("/bin", "link:usr/bin"), ("/etc/ld.so.cache", "file")),
     python=PYTHON,
     cgroup=CgroupFacts(version=1, controllers=("cpu", "cpuacct", "cpuset", "memory", "pids")),

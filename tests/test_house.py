@@ -22,11 +22,13 @@ FLOORS = {
 }
 TOP = 6
 PUBLIC = """
-    INFINITY INHERIT Box CapabilitySet CgroupLimit Chroot Completed CpuTimeLimitExceeded Exited
-    FileSizeLimitExceeded Guarantee HostLacks IdMap IsolateError Killed LaunchError
-    LimitExceeded LimitHit MemoryLimitExceeded Mount Namespace Network OutputLimitExceeded
-    PidsLimitExceeded Policy PolicyConflict PolicyError Popen RemoteError ReplyError Rlimit Sandbox
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call outside run
+    INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
+    CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
+    IsolateError Killed LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
+    Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
+    PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
+    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call
+    outside run
 """
 
 

@@ -53,6 +53,7 @@ class Host:
         euid, egid: of the caller.
         sys_admin: whether the caller has CAP_SYS_ADMIN (and so may clone mounts).
         user_namespaces: whether they can be made; `user_why` says why not.
+        seccomp: the actions that filters may have; none without seccomp.
         root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
         python, cgroup: see there.
     """
@@ -64,6 +65,7 @@ class Host:
     sys_admin: bool
     user_namespaces: bool
     user_why: str = ""
+    seccomp: tuple[str, ...] = ()
     root_entries: tuple[tuple[str, str], ...] = ()
     python: PythonFacts
     cgroup: CgroupFacts = CgroupFacts()

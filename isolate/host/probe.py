@@ -18,6 +18,7 @@ ETC = """
     ld.so.conf.d localtime magic mime.types os-release protocols python3 python3.11 services
     ssl/certs ssl/openssl.cnf timezone
 """.split()
+ACTIONS = {"user_notif": "notify"}  # the kernel's name and ours; the others are the same
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")
@@ -135,6 +136,7 @@ def probe() -> Host:
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     usable, why = user_namespace_fact()
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
     return Host(
         kernel=(major, minor),
         arch=uname.machine,
@@ -143,6 +145,7 @@ def probe() -> Host:
         sys_admin=bool(effective and int(effective[1], 16) >> CAP_SYS_ADMIN & 1),
         user_namespaces=usable,
         user_why=why,
+        seccomp=tuple(ACTIONS.get(name, name) for name in actions),
         root_entries=tuple(found for path in paths if (found := entry(path))),
         python=probe_python(),
         cgroup=probe_cgroup(),

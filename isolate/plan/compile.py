@@ -9,7 +9,7 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, namespace, program
+from isolate.plan.lower import cgroup, chroot, namespace, program, seccomp
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan
 from isolate.plan.verify import verify
@@ -22,6 +22,7 @@ from isolate.policy.identity import Identity
 from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
+from isolate.policy.seccomp import SeccompFilter
 
 __all__ = ["compile_box", "compile_plan", "compile_program"]
 
@@ -50,6 +51,9 @@ def lower_box(draft: Draft) -> None:
         draft.promise("caps", "capset, and the bounding set")
     if identity and identity.no_new_privs:
         draft.promise("no_new_privs", "prctl")
+    wanted = policy.get(SeccompFilter)
+    if wanted is not None:
+        seccomp.lower_box(wanted, draft)
 
 
 def limits_of(policy: Policy) -> Limits:

@@ -21,7 +21,8 @@ BY_OP = {
     "directory that it can't pass",
     (OpCode.EXEC, errno.ENOEXEC): "the file has no '#!' line and is no program for this machine",
     (OpCode.CHDIR, errno.ENOENT): "cwd is a path inside the box",
-    (OpCode.UNSHARE, errno.EPERM): "an ordinary user needs Namespace(user=True) with the others",
+    (OpCode.UNSHARE, errno.EPERM): "an ordinary user needs Namespace(user=True) with the others; a "
+    "container's or an outer box's seccomp filter, or AppArmor, may forbid new namespaces at all",
     (OpCode.UNSHARE, errno.ENOSPC): "a limit of /proc/sys/user/max_*_namespaces is reached",
     (OpCode.RLIMIT, errno.EPERM): "only CAP_SYS_RESOURCE may raise a hard limit",
 }

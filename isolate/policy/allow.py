@@ -16,6 +16,7 @@ __all__ = [
     "HostUser",
     "HostUts",
     "NewPrivileges",
+    "SystemCalls",
 ]
 
 
@@ -66,3 +67,8 @@ class Capabilities(Allow):
 @frozen
 class NewPrivileges(Allow):
     """set-user-ID programs work: no_new_privs is not set."""
+
+
+@frozen
+class SystemCalls(Allow):
+    """The default filter is not there: `seccomp=` alone decides, and False is none at all."""

@@ -182,7 +182,7 @@ class Rule:
     reason: str = field(default="", eq=False)
 
 
-@frozen
+@frozen(cache_hash=True)  # some 500 rules, and the key of the plan's caches
 class Layer:
     """One filter: rules, the strictest that matches first; else the default.
 

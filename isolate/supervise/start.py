@@ -16,6 +16,7 @@ from isolate.abi import flags
 from isolate.abi.ops import OpCode, Phase
 from isolate.errors import LaunchError
 from isolate.plan.encode import Encoded, encode
+from isolate.plan.hints import hint
 from isolate.plan.model import Op, Vector
 from isolate.supervise.channel import socket_pair
 
@@ -185,7 +186,8 @@ def start_init(clone_flags: int) -> Init:
         os.close(read_fd)
         kinds = flags.namespace_names(clone_flags)
         op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=f"clone3 with {kinds}")
-        raise LaunchError(0, op, error.errno or 0, steps=len(ops)) from error
+        number = error.errno or 0
+        raise LaunchError(0, op, number, hint(op, number, None), steps=len(ops)) from error
     finally:
         theirs.close()
         os.close(write_fd)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A layer of rules as a classic BPF program: a balanced tree over numbers, tests at its leaves.
+
+The program is built from its end, so that every jump goes to an instruction that is there
+already, and its distance is known; one that is too far for eight bits goes by way of a JA.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+from isolate.abi.syscalls import AUDIT_ARCH, X32_BIT, numbers
+from isolate.errors import PolicyError
+from isolate.policy.rules import KILL_PROCESS, Action, Compare, Condition, Layer, Rule
+from isolate.policy.seccomp import deciding
+
+__all__ = ["MAX_INSTRUCTIONS", "assemble"]
+
+MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
+FAR = 255
+LD_W_ABS, JA, JEQ, JGT, JGE, AND, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x54, 0x06
+OFFSET_NR, OFFSET_ARCH, OFFSET_ARGS = 0, 4, 16  # struct seccomp_data, linux/seccomp.h
+LOW = 0xFFFFFFFF
+LAST = 1 << 32
+RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
+    "kill_process": 0x80000000,
+    "kill_thread": 0x00000000,
+    "trap": 0x00030000,
+    "errno": 0x00050000,
+    "notify": 0x7FC00000,
+    "log": 0x7FFC0000,
+    "allow": 0x7FFF0000,
+}
+
+
+class Code:
+    """Instructions from the last to the first. A label is the distance from the end."""
+
+    def __init__(self) -> None:
+        self.reversed: list[bytes] = []
+        self.shared: dict[object, int] = {}
+
+    def add(self, code: int, k: int, jt: int = 0, jf: int = 0) -> int:
+        """One instruction before all others; its label."""
+        self.reversed.append(struct.pack("=HBBI", code, jt, jf, k & LOW))
+        return len(self.reversed)
+
+    def to(self, label: int) -> int:
+        """How far a jump from the next instruction to a label is."""
+        return len(self.reversed) - label
+
+    def jump(self, label: int) -> int:
+        """Make the label the next instruction: a JA unless it is already."""
+        return label if self.to(label) == 0 else self.add(JA, self.to(label))
+
+    def branch(self, code: int, k: int, yes: int, no: int) -> int:
+        """A conditional jump; far labels get a JA of their own in between."""
+        if yes == no:
+            return self.jump(yes)
+        if self.to(no) > FAR - 1:
+            no = self.add(JA, self.to(no))
+        if self.to(yes) > FAR:
+            yes = self.add(JA, self.to(yes))
+        return self.add(code, k, self.to(yes), self.to(no))
+
+    def load(self, offset: int, then: int) -> int:
+        """Load a word of seccomp_data and go on at a label."""
+        self.jump(then)
+        return self.add(LD_W_ABS, offset)
+
+    def result(self, action: Action) -> int:
+        """A return, shared with an earlier one that is near."""
+        key = ("return", action)
+        label = self.shared.get(key)
+        if label is None or self.to(label) > FAR // 2:
+            label = self.shared[key] = self.add(RET, RETURNS[action.name] | action.data)
+        return label
+
+    def bytes(self) -> bytes:
+        """The program. Raises: PolicyError, if it is too long for the kernel."""
+        if len(self.reversed) > MAX_INSTRUCTIONS:
+            raise PolicyError(
+                f"the filter has {len(self.reversed)} instructions and the kernel takes "
+                f"{MAX_INSTRUCTIONS}: use fewer rules with arguments, or split it into two filters"
+            )
+        return b"".join(reversed(self.reversed))
+
+
+def compare_words(code: Code, test: Condition, high: int, low: int, yes: int, no: int) -> int:
+    """A 64-bit comparison as two of 32: the upper word decides, else the lower one."""
+    upper, lower = test.value >> 32, test.value & LOW
+    if test.compare in (Compare.EQ, Compare.NE):
+        if test.compare is Compare.NE:
+            yes, no = no, yes
+        second = code.load(low, code.branch(JEQ, lower, yes, no))
+        return code.load(high, code.branch(JEQ, upper, second, no))
+    if test.compare in (Compare.LT, Compare.LE):  # the opposite of >= and >
+        yes, no = no, yes
+    strict = test.compare in (Compare.GT, Compare.LE)
+    second = code.load(low, code.branch(JGT if strict else JGE, lower, yes, no))
+    equal = code.branch(JEQ, upper, second, no)
+    return code.load(high, code.branch(JGT, upper, yes, equal))
+
+
+def compare_low(code: Code, test: Condition, low: int, yes: int, no: int) -> int:
+    """The lower 32 bits alone."""
+    if test.compare in (Compare.NE, Compare.LT, Compare.LE):
+        yes, no = no, yes
+    value = test.value & LOW
+    if test.compare in (Compare.EQ, Compare.NE):
+        op = JEQ
+    else:
+        op = JGT if test.compare in (Compare.GT, Compare.LE) else JGE
+    return code.load(low, code.branch(op, value, yes, no))
+
+
+def masked(code: Code, offset: int, mask: int, value: int, yes: int, no: int) -> int:
+    """(word & mask) == value."""
+    if mask == 0:
+        return code.jump(yes if value == 0 else no)
+    compare = code.branch(JEQ, value, yes, no)
+    if mask != LOW:
+        code.jump(compare)
+        compare = code.add(AND, mask)
+    return code.load(offset, compare)
+
+
+def condition(code: Code, test: Condition, yes: int, no: int) -> int:
+    """One test of one argument; little endian, which all our architectures are."""
+    low = OFFSET_ARGS + 8 * test.index
+    high = low + 4
+    if test.compare is Compare.MASKED_EQ:
+        second = masked(code, low, test.mask & LOW, test.value & LOW, yes, no)
+        if test.width == 32:
+            return second
+        return masked(code, high, test.mask >> 32, test.value >> 32, second, no)
+    if test.width == 32:
+        return compare_low(code, test, low, yes, no)
+    return compare_words(code, test, high, low, yes, no)
+
+
+def decision(code: Code, rules: tuple[Rule, ...], default: Action) -> int:
+    """Rules in their order; the default if none holds. Equal ones are shared."""
+    if not rules:
+        return code.result(default)
+    if not rules[0].conditions:
+        return code.result(rules[0].action)
+    key = ("rules", rules, default)
+    if key in code.shared:
+        return code.shared[key]
+    no = decision(code, rules[1:], default)
+    label = code.result(rules[0].action)
+    for test in reversed(rules[0].conditions):
+        label = condition(code, test, label, no)
+    code.shared[key] = label
+    return label
+
+
+def runs(layer: Layer, arch: str) -> list[tuple[int, tuple[Rule, ...], Action]]:
+    """(first number, rules, default): equal neighbours are one; it covers all 32-bit numbers."""
+    by_call: dict[str, list[Rule]] = {}
+    for rule in layer.rules:
+        by_call.setdefault(rule.syscall, []).append(rule)
+    unknown = layer.unknown or layer.default
+    leaves: dict[int, tuple[tuple[Rule, ...], Action]] = {}
+    for name, number in numbers(arch).items():
+        rules = deciding(Layer(tuple(by_call.get(name, ())), layer.default), name)
+        if rules and not rules[0].conditions:
+            leaves[number] = ((), rules[0].action)
+        else:
+            leaves[number] = (tuple(rules), layer.default)
+    found: list[tuple[int, tuple[Rule, ...], Action]] = []
+    following = 0
+    for number in [*sorted(leaves), LAST]:
+        if number > following and (not found or found[-1][1:] != ((), unknown)):
+            found.append((following, (), unknown))
+        following = number + 1
+        if number < LAST and (not found or found[-1][1:] != leaves[number]):
+            found.append((number, *leaves[number]))
+    return found
+
+
+def tree(code: Code, parts: list[tuple[int, tuple[Rule, ...], Action]]) -> int:
+    """A balanced search for the run that a number is in; A holds the number."""
+    if len(parts) == 1:
+        _, rules, default = parts[0]
+        return decision(code, rules, default)
+    middle = len(parts) // 2
+    right = tree(code, parts[middle:])
+    left = tree(code, parts[:middle])
+    return code.branch(JGE, parts[middle][0], right, left)
+
+
+@lru_cache(maxsize=64)
+def assemble(layer: Layer, arch: str) -> bytes:
+    """The program for a machine: an array of struct sock_filter.
+
+    Raises: PolicyError for an architecture that no table knows, or a program that is too long.
+    """
+    if arch not in AUDIT_ARCH:
+        raise PolicyError(f"no table of system calls for {arch}; there are {', '.join(AUDIT_ARCH)}")
+    code = Code()
+    refused = code.result(KILL_PROCESS)
+    for each in (*(other for other in layer.arches if other != arch), arch):
+        if each not in AUDIT_ARCH:
+            raise PolicyError(f"no table of system calls for {each}")
+        start = tree(code, runs(layer, each))
+        if each == "x86_64":
+            start = code.branch(JGE, X32_BIT, code.result(KILL_PROCESS), start)
+        start = code.load(OFFSET_NR, start)
+        refused = code.branch(JEQ, AUDIT_ARCH[each], start, refused)
+    code.load(OFFSET_ARCH, refused)
+    return code.bytes()

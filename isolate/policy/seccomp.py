@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`SeccompFilter`: which system calls, with which arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import lru_cache
+
+from attrs import field, frozen
+
+from isolate.abi.syscalls import ARCHES, numbers
+from isolate.errors import PolicyError
+from isolate.policy.base import Primitive
+from isolate.policy.rules import ALLOW, KILL_PROCESS, STRICTNESS, Action, Errno, Layer, Rule
+from isolate.policy.seccomp_default import GROUPS, default_layer
+
+__all__ = ["SeccompFilter", "Verdict", "deciding"]
+
+
+@frozen
+class Verdict:
+    """What a filter does with a call.
+
+    Attributes:
+        action: the kernel's answer.
+        rule: the rule that decided; None where the default did, or the architecture.
+        layer: the name of its layer.
+    """
+
+    action: Action
+    rule: Rule | None
+    layer: str
+
+
+def expanded(items: Iterable[str | Rule], action: Action) -> tuple[Rule, ...]:
+    """Names, groups ("@network") and rules, as rules. Raises: PolicyError."""
+    known = {name for arch in ARCHES for name in numbers(arch)}
+    rules: list[Rule] = []
+    wrong = []
+    for item in items:
+        if isinstance(item, Rule):
+            named = [item]
+        elif isinstance(item, str):
+            names = GROUPS.get(item, (item,))
+            named = [Rule(name, action) for name in names]
+        else:
+            raise PolicyError(f"a filter is made of names and rules, not of {item!r}")
+        for rule in named:
+            if rule.syscall not in known:
+                wrong.append(f"{rule.syscall!r} is no system call of {', '.join(ARCHES)}")
+        rules += named
+    if wrong:
+        raise PolicyError(*wrong)
+    return tuple(rules)
+
+
+def strictness(action: Action) -> int:
+    """Less is stricter."""
+    return STRICTNESS.index(action.name)
+
+
+def deciding(layer: Layer, syscall: str) -> list[Rule]:
+    """The rules of a call, strictest first, up to the first that always holds."""
+    rules = sorted(
+        (rule for rule in layer.rules if rule.syscall == syscall),
+        key=lambda rule: (strictness(rule.action), rule.action.data),
+    )
+    found: list[Rule] = []
+    for rule in rules:
+        found.append(rule)
+        if not rule.conditions:
+            break
+    return found
+
+
+def checked_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """As a tuple. Raises: PolicyError."""
+    found = tuple(layers)
+    for layer in found:
+        if not isinstance(layer, Layer):
+            raise PolicyError(f"a filter is made of layers, not of {layer!r}")
+    return found
+
+
+@frozen
+class SeccompFilter(Primitive):
+    """Filters that stack: the kernel takes the strictest action of all (seccomp(2)).
+
+    A plain value; nothing is installed before a program is started with it. `|` adds up.
+
+    Attributes:
+        layers: in the order of their installation.
+
+    Example: `Sandbox(seccomp=SeccompFilter.deny("@network"))`.
+    """
+
+    layers: tuple[Layer, ...] = field(converter=checked_layers)
+
+    @classmethod
+    def default(cls) -> SeccompFilter:
+        """What every `Sandbox` has: see `isolate.policy.seccomp_default`."""
+        return cls((cached_default(),))
+
+    @classmethod
+    def allow(cls, *items: str | Rule, action: Action | None = None) -> SeccompFilter:
+        """Only these calls; the others get `action`, EPERM by default, unknown ones ENOSYS.
+
+        Raises: PolicyError for an unknown name.
+        """
+        rules = expanded(items, ALLOW)
+        return cls((Layer(rules, action or Errno("EPERM"), Errno("ENOSYS"), name="allow"),))
+
+    @classmethod
+    def deny(cls, *items: str | Rule, action: Action | None = None) -> SeccompFilter:
+        """All but these calls, which get `action`, EPERM by default.
+
+        Raises: PolicyError for an unknown name.
+        """
+        return cls((Layer(expanded(items, action or Errno("EPERM")), ALLOW, name="deny"),))
+
+    def narrow(self, inner: SeccompFilter) -> SeccompFilter:
+        """Both: filters only add up. The same layer twice is one."""
+        return SeccompFilter(tuple(dict.fromkeys((*self.layers, *inner.layers))))
+
+    def evaluate(self, syscall: str, *args: int, arch: str | None = None) -> Verdict:
+        """What the kernel would do, without asking it.
+
+        Args:
+            syscall: a name of that architecture; one without a number there is unknown.
+            args: up to six; those left out are 0.
+            arch: "x86_64", "aarch64", …; this machine's by default.
+        """
+        native = os.uname().machine
+        wanted = arch or native
+        given = [*args, *[0] * (6 - len(args))]
+        verdicts = [judged(layer, syscall, given, wanted, native) for layer in self.layers]
+        verdicts.reverse()  # of equal strictness the last that was installed wins
+        if not verdicts:
+            return Verdict(ALLOW, None, "")
+        return min(verdicts, key=lambda verdict: strictness(verdict.action))
+
+
+def judged(layer: Layer, syscall: str, args: list[int], arch: str, native: str) -> Verdict:
+    """One layer's answer."""
+    if arch != native and arch not in layer.arches:
+        return Verdict(KILL_PROCESS, None, layer.name)
+    if syscall not in numbers(arch):
+        return Verdict(layer.unknown or layer.default, None, layer.name)
+    for rule in deciding(layer, syscall):
+        if all(test.holds(args[test.index] & ((1 << 64) - 1)) for test in rule.conditions):
+            return Verdict(rule.action, rule, layer.name)
+    return Verdict(layer.default, None, layer.name)
+
+
+@lru_cache(maxsize=1)
+def cached_default() -> Layer:
+    """It is some 500 rules long."""
+    return default_layer()
