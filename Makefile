@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
-      git sqlite3 python3-venv
+      git sqlite3 libseccomp2 python3-venv
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
 .PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz docs format clean native-check
@@ -19,7 +19,7 @@ demo: $(VENV)/done
 	$(BIN)/python examples/demo.py
 
 check: $(VENV)/done native-check
-	$(BIN)/ruff check isolate tests _native examples setup.py
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/pure
 
@@ -38,7 +38,7 @@ native-check: $(VENV)/done
 
 fuzz: $(VENV)/done
 	@tools/apt $(APT)
-	tools/fuzz
+	PYTHON=$(BIN)/python tools/fuzz
 
 format:
 	$(BIN)/ruff check --fix isolate tests _native examples setup.py

@@ -63,6 +63,7 @@ _Noreturn void iso_child_main(struct iso_ctx *ctx);
 /* Fill in a context; record_fd is taken from the plan's READY op. */
 void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 
+/* clang-format off */
 #define ISO_STEPS(X) \
 	X(JOIN_CGROUP, join_cgroup) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
 	X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
@@ -78,6 +79,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched)
+/* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);
 ISO_STEPS(ISO_DECLARE)

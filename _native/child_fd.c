@@ -5,7 +5,7 @@
 #include <linux/close_range.h>
 #include <linux/fcntl.h>
 
-#define ISO_HIGH_FD 512    /* where a slot goes that stands in a target's way */
+#define ISO_HIGH_FD  512    /* where a slot goes that stands in a target's way */
 #define ISO_MAX_PTRS 131072 /* of argv and envp together: 1 MiB of stack */
 
 /* Another slot may have the target's number: move it out of the way first. */

@@ -7,7 +7,7 @@
 #include <linux/openat2.h>
 #include <linux/stat.h>
 
-#define ISO_S_IFMT 0170000
+#define ISO_S_IFMT  0170000
 #define ISO_S_IFDIR 0040000
 
 static long open_how(long dir, const char *path, uint64_t flags, uint64_t resolve)
@@ -118,7 +118,8 @@ long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode)
 	long dir = iso_parent_in_root(ctx, path, &name);
 	if (dir < 0)
 		return dir;
-	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, mode);
+	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
+		      mode);
 	(void)sys(close, dir);
 	if (fd >= 0)
 		(void)sys(close, fd); /* nothing was written */
@@ -150,7 +151,8 @@ long op_file(struct iso_ctx *ctx, const struct iso_op *op)
 	long dir = iso_parent_in_root(ctx, iso_str(ctx, op, 0), &name);
 	if (dir < 0)
 		return dir;
-	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
+		      0600);
 	(void)sys(close, dir);
 	if (fd < 0)
 		return fd;

@@ -5,9 +5,10 @@
 #include <linux/resource.h>
 #include <linux/sockios.h>
 
-#define ISO_AF_INET 2 /* socket(2): the kernel exports no header with AF_*, and linux/if.h needs libc's */
-#define ISO_IFNAMSIZ 16 /* netdevice(7) */
-#define ISO_SOCK_DGRAM 2
+#define ISO_AF_INET                                                                                \
+	2 /* socket(2): the kernel exports no header with AF_*, and linux/if.h needs libc's */
+#define ISO_IFNAMSIZ     16 /* netdevice(7) */
+#define ISO_SOCK_DGRAM   2
 #define ISO_SOCK_CLOEXEC 02000000
 
 /* A hard limit that is lower already stays: asking for more than that is no wish to widen. */

@@ -8,10 +8,10 @@
 #include <linux/openat2.h>
 #include <linux/stat.h>
 
-#define ISO_MNT_DETACH 2
+#define ISO_MNT_DETACH   2
 #define ISO_AT_RECURSIVE 0x8000
-#define ISO_NULL_MAJOR 1
-#define ISO_NULL_MINOR 3
+#define ISO_NULL_MAJOR   1
+#define ISO_NULL_MINOR   3
 
 static long set_attr(long fd, uint64_t set, uint64_t clr, int recursive)
 {

@@ -2,7 +2,7 @@
 """Writes isolate/abi/syscalls.py from the kernel's headers: `python _native/gen_syscalls.py`.
 
 Needs Debian's linux-libc-dev and linux-libc-dev-arm64-cross (asm-generic/unistd.h, which aarch64
-and riscv64 share). `--check` only compares: exit status 1 if the file is not what comes out.
+and riscv64 share). `--check [FILE]` only compares: exit status 1 if the file is not what comes out.
 """
 
 from __future__ import annotations
@@ -160,8 +160,9 @@ def rendered() -> str:
 def main() -> int:
     """Write, or compare."""
     text = rendered()
-    if "--check" in sys.argv[1:]:
-        return 0 if TARGET.read_text() == text else 1
+    if sys.argv[1:2] == ["--check"]:
+        path = Path(sys.argv[2]) if len(sys.argv) > 2 else TARGET
+        return 0 if path.read_text() == text else 1
     TARGET.write_text(text)
     return 0
 

@@ -38,8 +38,8 @@ static void end(int32_t status_fd, int and_exit)
 
 static void refuse(int32_t status_fd, long error)
 {
-	struct iso_record record = {.type = ISO_REC_REFUSED, .error = (int32_t)-error,
-				    .at_ns = iso_now()};
+	struct iso_record record = {
+		.type = ISO_REC_REFUSED, .error = (int32_t)-error, .at_ns = iso_now()};
 	iso_report(status_fd, &record, -1);
 }
 
@@ -122,7 +122,8 @@ static long spawn(struct iso_message *m)
 	(void)sys(munmap, ctx.plan, size);
 	if (pid < 0)
 		return pid;
-	(void)iso_child_add((int32_t)pid, m->fds[0], m->request.flags & ISO_SPAWN_LAST); /* has room */
+	(void)iso_child_add((int32_t)pid, m->fds[0],
+			    m->request.flags & ISO_SPAWN_LAST); /* has room */
 	record.pid = (int32_t)pid;
 	record.at_ns = iso_now();
 	iso_report(m->fds[0], &record, pidfd);
@@ -262,7 +263,8 @@ void *memcpy(void *to, const void *from, size_t n)
 }
 
 #if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tandq $-16, %rsp\n\tcall iso_init_main\n\tud2\n");
+__asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tandq $-16, %rsp\n\tcall "
+	"iso_init_main\n\tud2\n");
 #else
 __asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tbl iso_init_main\n\tbrk #0\n");
 #endif

@@ -7,9 +7,9 @@
 
 /* Where the parent's start plan puts things; isolate/supervise/start.py has the same numbers. */
 #define ISO_CONTROL_FD 3
-#define ISO_HOST_FD 4
+#define ISO_HOST_FD    4
 
-#define ISO_MAX_FDS 253      /* SCM_MAX_FD of one message */
+#define ISO_MAX_FDS      253 /* SCM_MAX_FD of one message */
 #define ISO_MAX_CHILDREN 1024
 
 /* One request with its descriptors: status, blob, slots... */

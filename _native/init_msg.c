@@ -6,11 +6,11 @@
 #include <linux/stat.h>
 #include <linux/fcntl.h>
 
-#define ISO_SOL_SOCKET 1
-#define ISO_SCM_RIGHTS 1
+#define ISO_SOL_SOCKET       1
+#define ISO_SCM_RIGHTS       1
 #define ISO_MSG_CMSG_CLOEXEC 0x40000000
-#define ISO_MSG_NOSIGNAL 0x4000
-#define ISO_MSG_CTRUNC 8
+#define ISO_MSG_NOSIGNAL     0x4000
+#define ISO_MSG_CTRUNC       8
 
 struct iovec_k {
 	void *base;
@@ -49,8 +49,8 @@ long iso_receive(int32_t fd, struct iso_message *m)
 {
 	char control[sizeof(struct cmsghdr_k) + sizeof m->fds] __attribute__((aligned(8)));
 	struct iovec_k iov = {&m->request, sizeof m->request};
-	struct msghdr_k hdr = {.iov = &iov, .iovlen = 1, .control = control,
-			       .controllen = sizeof control};
+	struct msghdr_k hdr = {
+		.iov = &iov, .iovlen = 1, .control = control, .controllen = sizeof control};
 	long n = sys(recvmsg, fd, &hdr, ISO_MSG_CMSG_CLOEXEC);
 	if (n <= 0)
 		return n;

@@ -13,7 +13,8 @@ static struct {
 	int last;
 } children[ISO_MAX_CHILDREN];
 
-static int32_t children_fd = -1; /* /proc/self/task/TID/children, for a box without a pid namespace */
+static int32_t children_fd =
+	-1; /* /proc/self/task/TID/children, for a box without a pid namespace */
 
 int iso_child_room(void)
 {
@@ -144,5 +145,6 @@ void iso_forward(int signo)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
 		if (children[i].pid)
-			(void)sys(kill, children[i].pid, signo); /* ended meanwhile: nothing to do */
+			(void)sys(kill, children[i].pid,
+				  signo); /* ended meanwhile: nothing to do */
 }

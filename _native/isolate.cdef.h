@@ -8,111 +8,115 @@
  * struct iso_plan, then n_ops struct iso_op, then data.  Every str[] is an offset from the
  * start of the blob to an item: uint32_t len, len bytes, one NUL, padded to 4.  A vector is an
  * item whose bytes are n uint32_t offsets of items.  0 means "none".  */
-#define ISO_MAGIC 0x314f5349
-#define ISO_VERSION 1
-#define ISO_MAX_OPS 4096
+#define ISO_MAGIC     0x314f5349
+#define ISO_VERSION   1
+#define ISO_MAX_OPS   4096
 #define ISO_MAX_SLOTS 253
-#define ISO_MAX_SIZE 67108864
+#define ISO_MAX_SIZE  67108864
 
 struct iso_plan {
 	uint32_t magic;
 	uint32_t version;
-	uint32_t size;     /* of the whole blob, bytes */
+	uint32_t size; /* of the whole blob, bytes */
 	uint32_t n_ops;
-	uint32_t n_slots;  /* fds that come with the plan, slots 0..n_slots-1 */
-	uint32_t n_temps;  /* further slots, that ops fill */
+	uint32_t n_slots; /* fds that come with the plan, slots 0..n_slots-1 */
+	uint32_t n_temps; /* further slots, that ops fill */
 	uint64_t clone_flags;
 };
 
 struct iso_op {
-	uint16_t code;     /* ISO_OP_* */
-	uint16_t phase;    /* never goes down within a plan */
-	uint32_t flags;    /* ISO_F_*, by op */
-	int32_t slot[2];   /* -1: none */
-	uint32_t str[4];   /* offsets of items, 0: none */
+	uint16_t code;   /* ISO_OP_* */
+	uint16_t phase;  /* never goes down within a plan */
+	uint32_t flags;  /* ISO_F_*, by op */
+	int32_t slot[2]; /* -1: none */
+	uint32_t str[4]; /* offsets of items, 0: none */
 	uint64_t num[4];
 };
 
-#define ISO_F_OPTIONAL 1     /* ENOENT and ENOTDIR on the object are no failure */
-#define ISO_F_RECURSIVE 2    /* bind the submounts as well */
-#define ISO_F_FROM_ROOT 4    /* the source is inside the new root, not on the host */
-#define ISO_F_MAKE_DIR 8     /* make the target, a directory */
-#define ISO_F_MAKE_FILE 16   /* make the target, an empty file */
-#define ISO_F_MAKE_ANY 32    /* make the target, of the kind of the source */
+#define ISO_F_OPTIONAL  1  /* ENOENT and ENOTDIR on the object are no failure */
+#define ISO_F_RECURSIVE 2  /* bind the submounts as well */
+#define ISO_F_FROM_ROOT 4  /* the source is inside the new root, not on the host */
+#define ISO_F_MAKE_DIR  8  /* make the target, a directory */
+#define ISO_F_MAKE_FILE 16 /* make the target, an empty file */
+#define ISO_F_MAKE_ANY  32 /* make the target, of the kind of the source */
 
 /* slot a, b = slot[0], slot[1]; s0.. = str; n0.. = num.  "root" is the new root, see ROOT_*;
  * paths "in root" are resolved by openat2(RESOLVE_IN_ROOT) before PIVOT_ROOT. */
-#define ISO_OP_JOIN_CGROUP 1       /* a: open `tasks` (v1) or `cgroup.procs` (v2); write "0" */
-#define ISO_OP_UNSHARE 2           /* n0: CLONE_NEW* */
-#define ISO_OP_SETNS 3             /* a: namespace fd or pidfd; n0: CLONE_NEW* */
-#define ISO_OP_WRITE 4             /* s0: path; s1: data; one write(2) */
-#define ISO_OP_SETGROUPS 5         /* s0: item of uint32_t gids, may be empty */
-#define ISO_OP_SETRESGID 6         /* n0: gid, real effective saved */
-#define ISO_OP_SETRESUID 7         /* n0: uid; keeps capabilities (SECBIT_KEEP_CAPS) if n1 */
-#define ISO_OP_SETHOSTNAME 8       /* s0 */
-#define ISO_OP_SETDOMAINNAME 9     /* s0 */
-#define ISO_OP_LOOPBACK_UP 10
-#define ISO_OP_PROPAGATION 11      /* s0: path; n0: MS_PRIVATE or MS_SLAVE; recursive */
-#define ISO_OP_ROOT_TMPFS 12       /* s0: options (see MOUNT_NEW); n0: MOUNT_ATTR_* ; becomes root */
-#define ISO_OP_ROOT_BIND 13        /* a: detached tree, or s0: host path; n0: attr_set; becomes root */
-#define ISO_OP_MKDIR 14            /* s0: path in root, with parents; n0: mode of the last */
-#define ISO_OP_FILE 15             /* s0: path in root; s1: data; n0: mode; parents are made; O_EXCL */
-#define ISO_OP_SYMLINK 16          /* s0: target; s1: path in root; parents are made */
-#define ISO_OP_BIND 17             /* a: detached tree or -1; s0: host path (a<0) or path in root
-                                    * (FROM_ROOT); s1: target in root; n0: attr_set; n1: attr_clr */
-#define ISO_OP_MOUNT_NEW 18        /* s0: fs type; s1: options "k=v" or "flag", NUL-separated;
-                                    * s2: target in root; n0: MOUNT_ATTR_* */
-#define ISO_OP_MOUNT_ATTR 19       /* s0: path in root; n0: attr_set; n1: attr_clr; RECURSIVE */
-#define ISO_OP_MASK 20             /* s0: path in root; a file gets /dev/null of root, a directory an
-                                    * empty read-only tmpfs; checked by descriptor; OPTIONAL */
-#define ISO_OP_PIVOT_ROOT 21       /* enters root, detaches the old one, checks getcwd */
-#define ISO_OP_KEYRING 22          /* a new anonymous session keyring */
-#define ISO_OP_SETSID 23
-#define ISO_OP_CTTY 24             /* n0: fd number; TIOCSCTTY */
-#define ISO_OP_DUP2 25             /* a -> fd number n0, without CLOEXEC */
-#define ISO_OP_CLOSE_FROM 26       /* n0: lowest fd number to mark CLOEXEC, all above */
-#define ISO_OP_RLIMIT 27           /* n0: RLIMIT_*; n1: soft; n2: hard */
-#define ISO_OP_UMASK 28            /* n0 */
-#define ISO_OP_NICE 29             /* n0: -20..19 as two's complement */
-#define ISO_OP_CHDIR 30            /* s0 */
-#define ISO_OP_SECUREBITS 31       /* n0 */
-#define ISO_OP_BOUNDING 32         /* n0: mask that stays */
-#define ISO_OP_CAPSET 33           /* n0: effective; n1: permitted; n2: inheritable */
-#define ISO_OP_AMBIENT 34          /* n0: mask, after a clear */
-#define ISO_OP_NO_NEW_PRIVS 35
-#define ISO_OP_DUMPABLE 36         /* n0: 0 or 1 */
-#define ISO_OP_APPARMOR 37         /* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec */
-#define ISO_OP_LANDLOCK_CREATE 38  /* b: temp slot; n0: fs; n1: net; n2: scoped rights handled */
-#define ISO_OP_LANDLOCK_PATH 39    /* a: ruleset slot; s0: path; n0: rights; OPTIONAL */
-#define ISO_OP_LANDLOCK_PORT 40    /* a: ruleset slot; n0: rights; n1: port */
+#define ISO_OP_JOIN_CGROUP       1 /* a: open `tasks` (v1) or `cgroup.procs` (v2); write "0" */
+#define ISO_OP_UNSHARE           2 /* n0: CLONE_NEW* */
+#define ISO_OP_SETNS             3 /* a: namespace fd or pidfd; n0: CLONE_NEW* */
+#define ISO_OP_WRITE             4 /* s0: path; s1: data; one write(2) */
+#define ISO_OP_SETGROUPS         5 /* s0: item of uint32_t gids, may be empty */
+#define ISO_OP_SETRESGID         6 /* n0: gid, real effective saved */
+#define ISO_OP_SETRESUID         7 /* n0: uid; keeps capabilities (SECBIT_KEEP_CAPS) if n1 */
+#define ISO_OP_SETHOSTNAME       8 /* s0 */
+#define ISO_OP_SETDOMAINNAME     9 /* s0 */
+#define ISO_OP_LOOPBACK_UP       10
+#define ISO_OP_PROPAGATION       11 /* s0: path; n0: MS_PRIVATE or MS_SLAVE; recursive */
+#define ISO_OP_ROOT_TMPFS        12 /* s0: options (see MOUNT_NEW); n0: MOUNT_ATTR_* ; becomes root */
+#define ISO_OP_ROOT_BIND         13 /* a: detached tree, or s0: host path; n0: attr_set; becomes root */
+#define ISO_OP_MKDIR             14 /* s0: path in root, with parents; n0: mode of the last */
+#define ISO_OP_FILE              15 /* s0: path in root; s1: data; n0: mode; parents are made; O_EXCL */
+#define ISO_OP_SYMLINK           16 /* s0: target; s1: path in root; parents are made */
+/* a: detached tree or -1; s0: host path (a<0) or path in root (FROM_ROOT); s1: target in root;
+ * n0: attr_set; n1: attr_clr */
+#define ISO_OP_BIND              17
+/* s0: fs type; s1: options "k=v" or "flag", NUL-separated; s2: target in root; n0:
+ * MOUNT_ATTR_* */
+#define ISO_OP_MOUNT_NEW         18
+#define ISO_OP_MOUNT_ATTR        19 /* s0: path in root; n0: attr_set; n1: attr_clr; RECURSIVE */
+/* s0: path in root; a file gets /dev/null of root, a directory an empty read-only tmpfs;
+ * checked by descriptor; OPTIONAL */
+#define ISO_OP_MASK              20
+#define ISO_OP_PIVOT_ROOT        21 /* enters root, detaches the old one, checks getcwd */
+#define ISO_OP_KEYRING           22 /* a new anonymous session keyring */
+#define ISO_OP_SETSID            23
+#define ISO_OP_CTTY              24 /* n0: fd number; TIOCSCTTY */
+#define ISO_OP_DUP2              25 /* a -> fd number n0, without CLOEXEC */
+#define ISO_OP_CLOSE_FROM        26 /* n0: lowest fd number to mark CLOEXEC, all above */
+#define ISO_OP_RLIMIT            27 /* n0: RLIMIT_*; n1: soft; n2: hard */
+#define ISO_OP_UMASK             28 /* n0 */
+#define ISO_OP_NICE              29 /* n0: -20..19 as two's complement */
+#define ISO_OP_CHDIR             30 /* s0 */
+#define ISO_OP_SECUREBITS        31 /* n0 */
+#define ISO_OP_BOUNDING          32 /* n0: mask that stays */
+#define ISO_OP_CAPSET            33 /* n0: effective; n1: permitted; n2: inheritable */
+#define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
+#define ISO_OP_NO_NEW_PRIVS      35
+#define ISO_OP_DUMPABLE          36 /* n0: 0 or 1 */
+#define ISO_OP_APPARMOR          37 /* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec */
+#define ISO_OP_LANDLOCK_CREATE   38 /* b: temp slot; n0: fs; n1: net; n2: scoped rights handled */
+#define ISO_OP_LANDLOCK_PATH     39 /* a: ruleset slot; s0: path; n0: rights; OPTIONAL */
+#define ISO_OP_LANDLOCK_PORT     40 /* a: ruleset slot; n0: rights; n1: port */
 #define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot; n0: flags */
-#define ISO_OP_READY 42            /* a: record pipe; writes {ISO_STEP_READY, 0} */
-#define ISO_OP_SECCOMP 43          /* s0: struct sock_filter[]; n0: SECCOMP_FILTER_FLAG_* */
-#define ISO_OP_EXEC 44             /* a: fd of the program (empty s0), or s0: path; s1: argv vector;
-                                    * s2: envp vector; s3: vector of candidate paths, tried in turn */
-#define ISO_OP_PDEATHSIG 45        /* n0: signal */
-#define ISO_OP_TIMENS 46           /* s0: text for /proc/self/timens_offsets */
-#define ISO_OP_IDMAP 47            /* s0: uid_map; s1: gid_map; of this process; setgroups denied */
-#define ISO_OP_SETSCHED 48         /* n0: policy; n1: priority */
-#define ISO_OP_LAST 48
+#define ISO_OP_READY             42 /* a: record pipe; writes {ISO_STEP_READY, 0} */
+#define ISO_OP_SECCOMP           43 /* s0: struct sock_filter[]; n0: SECCOMP_FILTER_FLAG_* */
+/* a: fd of the program (empty s0), or s0: path; s1: argv vector; s2: envp vector; s3: vector
+ * of candidate paths, tried in turn */
+#define ISO_OP_EXEC              44
+#define ISO_OP_PDEATHSIG         45 /* n0: signal */
+#define ISO_OP_TIMENS            46 /* s0: text for /proc/self/timens_offsets */
+#define ISO_OP_IDMAP             47 /* s0: uid_map; s1: gid_map; of this process; setgroups denied */
+#define ISO_OP_SETSCHED          48 /* n0: policy; n1: priority */
+#define ISO_OP_LAST              48
 
 /* ---- records ------------------------------------------------------------------------- */
-#define ISO_STEP_READY 0xffffffff  /* set-up done, before the last irreversible op */
+#define ISO_STEP_READY 0xffffffff /* set-up done, before the last irreversible op */
 
-struct iso_fail {                  /* 16 bytes, on the record pipe */
-	uint32_t step;             /* index of the op, or ISO_STEP_READY */
-	int32_t error;             /* positive errno */
-	uint64_t at_ns;            /* CLOCK_MONOTONIC */
+struct iso_fail {       /* 16 bytes, on the record pipe */
+	uint32_t step;  /* index of the op, or ISO_STEP_READY */
+	int32_t error;  /* positive errno */
+	uint64_t at_ns; /* CLOCK_MONOTONIC */
 };
 
 /* ---- requests to isolate-init: one SEQPACKET message each, fds by SCM_RIGHTS ------------ */
-#define ISO_REQ_SETUP 1            /* fds: status, blob, slots...: run the plan in init itself */
-#define ISO_REQ_SPAWN 2            /* fds: status, blob, slots...: clone a child and run the plan */
-#define ISO_REQ_END 3              /* fds: status: kill and reap everything, report, exit */
-#define ISO_REQ_KILL 4             /* fds: status: kill and reap everything but init, report */
+#define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
+#define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
+#define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
+#define ISO_REQ_KILL  4 /* fds: status: kill and reap everything but init, report */
 
-#define ISO_SPAWN_LAST 1           /* flag of SPAWN: when this program ends, do END */
-#define ISO_SPAWN_CGROUP 2         /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
+#define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
+#define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
 
 struct iso_request {
 	uint32_t type;
@@ -121,12 +125,12 @@ struct iso_request {
 	uint32_t reserved;
 };
 
-#define ISO_REC_SETUP 1            /* set-up ended; step/error as in iso_fail, READY if well */
-#define ISO_REC_SPAWNED 2          /* with the pidfd by SCM_RIGHTS; pid is init's view */
-#define ISO_REC_EXITED 3           /* status as wait4(2) gives it */
-#define ISO_REC_ENDED 4            /* all children are dead and reaped */
-#define ISO_REC_REFUSED 5          /* the request could not be served: error */
-#define ISO_PHASES 12
+#define ISO_REC_SETUP   1 /* set-up ended; step/error as in iso_fail, READY if well */
+#define ISO_REC_SPAWNED 2 /* with the pidfd by SCM_RIGHTS; pid is init's view */
+#define ISO_REC_EXITED  3 /* status as wait4(2) gives it */
+#define ISO_REC_ENDED   4 /* all children are dead and reaped */
+#define ISO_REC_REFUSED 5 /* the request could not be served: error */
+#define ISO_PHASES      12
 
 struct iso_record {
 	uint32_t type;
@@ -135,9 +139,9 @@ struct iso_record {
 	int32_t error;
 	int32_t status;
 	uint32_t max_rss_kib;
-	uint64_t user_us;          /* EXITED: of that child; ENDED: of all children */
+	uint64_t user_us; /* EXITED: of that child; ENDED: of all children */
 	uint64_t system_us;
-	uint64_t at_ns;            /* CLOCK_MONOTONIC */
+	uint64_t at_ns;                /* CLOCK_MONOTONIC */
 	uint64_t phase_ns[ISO_PHASES]; /* SETUP: when each phase ended, 0 if it had no op */
 };
 

@@ -77,8 +77,8 @@ static long start_shared(struct clone_args *args, char *stack, struct start *sta
 	if (r != -ENOSYS)
 		return r;
 	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
-	return call_in_child(__NR_clone, flags, (long)(stack + ISO_CHILD_STACK), (long)args->pidfd, 0,
-			     0, start);
+	return call_in_child(__NR_clone, flags, (long)(stack + ISO_CHILD_STACK), (long)args->pidfd,
+			     0, 0, start);
 }
 
 static long start_copied(struct clone_args *args, struct start *start)

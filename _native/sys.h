@@ -45,19 +45,18 @@ static inline long iso_sys6(long nr, long a, long b, long c, long d, long e, lon
 
 /* sys(mount, src, dst): the call by its name, up to six arguments of any scalar type. */
 #define ISO_7TH(z, a, b, c, d, e, f, n, ...) n
-#define ISO_COUNT(...) ISO_7TH(0, ##__VA_ARGS__, 6, 5, 4, 3, 2, 1, 0)
-#define ISO_S0(n) iso_sys6(n, 0, 0, 0, 0, 0, 0)
-#define ISO_S1(n, a) iso_sys6(n, (long)(a), 0, 0, 0, 0, 0)
-#define ISO_S2(n, a, b) iso_sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
-#define ISO_S3(n, a, b, c) iso_sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
-#define ISO_S4(n, a, b, c, d) iso_sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
-#define ISO_S5(n, a, b, c, d, e) \
+#define ISO_COUNT(...)                       ISO_7TH(0, ##__VA_ARGS__, 6, 5, 4, 3, 2, 1, 0)
+#define ISO_S0(n)                            iso_sys6(n, 0, 0, 0, 0, 0, 0)
+#define ISO_S1(n, a)                         iso_sys6(n, (long)(a), 0, 0, 0, 0, 0)
+#define ISO_S2(n, a, b)                      iso_sys6(n, (long)(a), (long)(b), 0, 0, 0, 0)
+#define ISO_S3(n, a, b, c)                   iso_sys6(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define ISO_S4(n, a, b, c, d)                iso_sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define ISO_S5(n, a, b, c, d, e)                                                                   \
 	iso_sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
-#define ISO_S6(n, a, b, c, d, e, f) \
+#define ISO_S6(n, a, b, c, d, e, f)                                                                \
 	iso_sys6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define ISO_CAT_(a, b) a##b
-#define ISO_CAT(a, b) ISO_CAT_(a, b)
-#define sys(name, ...) \
-	ISO_CAT(ISO_S, ISO_COUNT(__VA_ARGS__))(__NR_##name, ##__VA_ARGS__)
+#define ISO_CAT(a, b)  ISO_CAT_(a, b)
+#define sys(name, ...) ISO_CAT(ISO_S, ISO_COUNT(__VA_ARGS__))(__NR_##name, ##__VA_ARGS__)
 
 #endif

@@ -27,7 +27,7 @@ def test_the_codes_are_those_of_the_c_side():
     text = (ROOT / "_native" / "isolate.cdef.h").read_text()
     for table, prefix in ((OpCode, "OP"), (OpFlag, "F"), (Request, "REQ"), (Record, "REC")):
         for member in table:
-            found = re.search(rf"#define ISO_{prefix}_{member.name} (\d+)", text)
+            found = re.search(rf"#define ISO_{prefix}_{member.name} +(\d+)", text)
             assert found, member
             assert int(found[1]) == member.value
 
