@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -79,6 +80,26 @@ class Policy:
         if isinstance(other, Primitive):
             return Policy(self, other, weaken=self.weaken)
         raise PolicyConflict(f"a policy can't be joined with {other!r}")
+
+    def dumps(self, format: str = "toml") -> str:
+        """As the text of a policy file, "toml" or "json". Raises: PolicyError."""
+        from isolate.policy import codec
+
+        return codec.dumps(self, format)
+
+    @classmethod
+    def loads(cls, text: str, format: str = "toml") -> Policy:
+        """From such a text. Raises: PolicyError with all mistakes, each with its key."""
+        from isolate.policy import codec
+
+        return codec.loads(text, format)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Policy:
+        """From a file, by its ending. Raises: PolicyError with all mistakes; OSError."""
+        from isolate.policy import codec
+
+        return codec.load(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return rebuild, (self.primitives, tuple(sorted(self.weaken)))

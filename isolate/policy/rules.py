@@ -195,7 +195,7 @@ class Layer:
         name: "default", "docker", a file name; for people.
     """
 
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = field(repr=lambda rules: f"<{len(rules)} rules>")
     default: Action
     unknown: Action | None = None
     arches: tuple[str, ...] = ()
