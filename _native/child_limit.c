@@ -29,8 +29,8 @@ long op_rlimit(struct iso_ctx *ctx, const struct iso_op *op)
 long op_umask(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;
-	(void)sys(umask, op->num[0]); /* can't fail: returns the old mask */
-	return 0;
+	long old = sys(umask, op->num[0]); /* fails only under a filter */
+	return old < 0 ? old : 0;
 }
 
 long op_nice(struct iso_ctx *ctx, const struct iso_op *op)

@@ -17,7 +17,7 @@ static int is_set_up;
 static int32_t last_status_fd = -1;
 
 /* Everybody goes; without a pid namespace we have to see to it ourselves. */
-static _Noreturn void die(void)
+_Noreturn void iso_die(void)
 {
 	iso_kill_all();
 	for (;;)
@@ -222,7 +222,7 @@ static _Noreturn void loop(int32_t signal_fd)
 		if (n == -EINTR)
 			continue;
 		if (n < 0 || fds[2].revents)
-			die(); /* the host process ended */
+			iso_die(); /* the host process ended */
 		if (fds[0].revents)
 			on_signal(signal_fd);
 		if (!fds[1].revents)
@@ -231,7 +231,7 @@ static _Noreturn void loop(int32_t signal_fd)
 		if (r == 1)
 			serve(&message);
 		else if (r != -EPROTO && r != -EINTR)
-			die(); /* nobody can ask for anything any more */
+			iso_die(); /* nobody can ask for anything any more */
 	}
 }
 

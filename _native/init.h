@@ -36,6 +36,8 @@ long iso_child_add(int32_t pid, int32_t status_fd, int last);
 int iso_child_room(void);
 
 /* Reap all that is dead, report each; 1 if a child marked LAST was among them. */
+/* End init, and with it its pid namespace. */
+_Noreturn void iso_die(void);
 int iso_reap(void);
 
 /* Kill and reap every process but this one. */

@@ -82,6 +82,8 @@ int iso_reap(void)
 		struct rusage usage = {0};
 		int status = 0;
 		long pid = sys(wait4, -1, &status, WNOHANG | __WALL, &usage);
+		if (pid < 0 && pid != -ECHILD)
+			iso_die(); /* nobody's end could be told any more */
 		if (pid <= 0)
 			return last;
 		int r = reaped((int32_t)pid, status, &usage);
@@ -94,6 +96,13 @@ void iso_children_open(void)
 {
 	long fd = sys(openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 	children_fd = fd < 0 ? -1 : (int32_t)fd;
+}
+
+/* The kernel doesn't let us reap: end, and with us the pid namespace and all that is in it. */
+static _Noreturn void give_up(void)
+{
+	for (;;)
+		(void)sys(exit_group, 1);
 }
 
 static void kill_listed(void)
@@ -136,6 +145,8 @@ void iso_kill_all(void)
 		long pid = sys(wait4, -1, &status, __WALL, &usage);
 		if (pid == -ECHILD)
 			return;
+		if (pid < 0)
+			give_up();
 		if (pid > 0)
 			(void)reaped((int32_t)pid, status, &usage);
 	}

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 
 from isolate import native
@@ -15,7 +16,7 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Encoded, encode
 from isolate.plan.hints import hint
-from isolate.plan.model import Op, Plan
+from isolate.plan.model import Op, Plan, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
@@ -41,6 +42,17 @@ def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
     return found
 
 
+@contextmanager
+def parent_step(about: str) -> Iterator[None]:
+    """What fails in the parent names its step, as an op does."""
+    try:
+        yield
+    except IsolateError:
+        raise
+    except OSError as error:
+        raise LaunchError(0, Step(kind="ask", about=about), error.errno or 0) from error
+
+
 class Session:
     """Opened by `start`; ended, with all that is in it, by `close`."""
 
@@ -64,10 +76,12 @@ class Session:
         try:
             steps.prepare(self.plan.steps, self.made)
             prepared = time.monotonic()
-            self.init = start_init(self.plan.clone_flags)
+            with parent_step("start isolate-init"):
+                self.init = start_init(self.plan.clone_flags)
             cloned = time.monotonic()
             steps.write_id_maps(self.init.pid, self.made)
-            record = self.set_up(self.init)
+            with parent_step("have isolate-init set the box up"):
+                record = self.set_up(self.init)
         except BaseException:
             self.close()
             raise
@@ -115,6 +129,11 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
+        with parent_step("have isolate-init start the program"):
+            return self.request(ops, fds, last)
+
+    def request(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool) -> Process:
+        """The SPAWN request, and its answers."""
         init = self.alive
         blob = encode(ops)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
@@ -144,7 +163,9 @@ class Session:
         """Wait for the exec, or for what stood in its way."""
         record, pidfd = status.receive()
         if record.type is not Record.SPAWNED or pidfd is None:
-            raise failure(ops, 0, record.error or 32)
+            start = Step(kind="clone", about="start a process in the box")
+            why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
+            raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
         process = Process(record.pid, pidfd, status)
         try:
             data = read_records(read_fd)

@@ -1,0 +1,164 @@
+"""Every system call of a launch made to fail, one at a time, as crun's own suite does it.
+
+What comes of it is a LaunchError that names step, errno, object and primitive; and the caller's
+descriptors, children, mounts and cgroups are as before.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isolate import LaunchError, Mount, Namespace, Rlimit, Sandbox, run
+
+FAULTY = Path(__file__).with_name("faulty.py")
+EIO = 5
+# call -> (what failed, who asked for it)
+OPS = {
+    "mount": ("make / private", "Chroot"),
+    "fsopen": ("mount tmpfs as root", "Chroot"),
+    "fsconfig": ("mount tmpfs as root", "Chroot"),
+    "fsmount": ("mount tmpfs as root", "Chroot"),
+    "move_mount": ("mount tmpfs as root", "Chroot"),
+    "mkdirat": ("bind /", "Chroot"),
+    "symlinkat": ("link /", "Chroot"),
+    "pivot_root": ("pivot_root", "Chroot"),
+    "umount2": ("pivot_root", "Chroot"),
+    "fchdir": ("pivot_root", "Chroot"),
+    "getcwd": ("pivot_root", "Chroot"),
+    "chdir": ("pivot_root", "Chroot"),
+    "sethostname": ("set hostname sandbox", "Namespace"),
+    "keyctl": ("join a new session keyring", "Identity"),
+    "setsid": ("start a session", "launch"),
+    "dup3": ("put control at descriptor 3", "launch"),
+    "close_range": ("mark descriptors", "launch"),
+    "prlimit64": ("set RLIMIT_", "Rlimit"),
+    "umask": ("set umask", "Identity"),
+    "prctl": ("", ""),
+    "seccomp": ("install the filter 'default'", "SeccompFilter"),
+    "execve": ("exec /bin/true", "launch"),
+    "execveat": ("exec isolate-init", "launch"),
+    "clone": ("start a process in the box", "launch"),
+    "clone3": ("clone3 with", "launch"),
+    "memfd_create": ("have isolate-init set the box up", "launch"),
+    "sendmsg": ("have isolate-init set the box up", "launch"),
+    "recvmsg": ("have isolate-init set the box up", "launch"),
+}
+ROOT_OPS = {
+    "setgroups": ("drop supplementary groups", "Namespace"),
+    "setresgid": ("init: set gid 0", "Namespace"),
+    "setresuid": ("init: set uid 0", "Namespace"),
+    "open_tree": ("open /", "Chroot"),
+    "mount_setattr": ("open /", "Chroot"),
+    "capset": ("make capabilities inheritable", "launch"),
+}
+# Calls that nothing here needs, or whose failure has another way to go on.
+HARMLESS = ["setdomainname", "dup2", "mknodat", "unshare", "vfork", "pidfd_open", "setpriority"]
+
+
+def faulty(name, number=EIO, route="run"):
+    """What came of one start."""
+    argv = [sys.executable, str(FAULTY), name, str(number), route]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=50, env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_failing_call_is_a_launch_error_that_names_it(name):
+    found = faulty(name)
+    about, origin = OPS[name]
+    assert found["error"] == "LaunchError", found
+    assert found["errno"] == EIO
+    assert found["about"].startswith(about)
+    assert found["origin"].startswith(origin)
+    assert isinstance(found["step"], int)
+    assert found["left"] == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("name", ROOT_OPS)
+def test_a_failing_call_of_root_is_a_launch_error_that_names_it(name):
+    found = faulty(name)
+    about, origin = ROOT_OPS[name]
+    assert (found["error"], found["errno"], found["left"]) == ("LaunchError", EIO, [])
+    assert found["about"].startswith(about)
+    assert found["origin"].startswith(origin)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_call_that_is_not_needed_may_fail(name):
+    found = faulty(name)
+    assert found.get("returncode") == 0, found
+    assert found["left"] == []
+
+
+def test_clone3_that_is_not_there_has_a_way_around():
+    """Container filters answer ENOSYS."""
+    found = faulty("clone3", 38)
+    assert found.get("returncode") == 0, found
+    assert found["left"] == []
+
+
+@pytest.mark.parametrize("name", ["wait4", "ppoll"])
+def test_an_init_that_can_not_work_ends_the_box(name):
+    found = faulty(name)
+    assert found.get("returncode") == -9 or found["error"] == "InitGone", found
+    assert found["left"] == []
+
+
+@pytest.mark.parametrize("name", ["clone", "execve", "socket", "seccomp"])
+def test_a_call_fails_as_a_run_does(name):
+    found = faulty(name, route="call")
+    assert found["error"] in ("LaunchError", "ReplyError"), found
+    assert "bare" not in found
+    assert found["left"] == []
+
+
+# -- impossible policies
+
+
+def expect(about, origin, start):
+    with pytest.raises(LaunchError) as caught:
+        start()
+    error = caught.value
+    assert about in str(error)
+    assert type(error.origin).__name__ == origin or error.origin == origin
+    assert error.errno
+    assert isinstance(error.step, int)
+
+
+def test_impossible_mounts_name_themselves():
+    box = Sandbox(Mount.symlink("/", "/proc/x"))
+    expect("/proc/x", "Mount", lambda: box.run(["/bin/true"]))
+    box = Sandbox(Mount.bind("/no/such/file", "/x"))
+    expect("/no/such/file", "Mount", lambda: box.run(["/bin/true"]))
+    box = Sandbox(Mount.bind("/etc/passwd", "/usr/x"))
+    expect("/usr/x", "Mount", lambda: box.run(["/bin/true"]))
+
+
+def test_impossible_programs_name_themselves():
+    for argv, about in [
+        (["/no/such"], "exec /no/such"),
+        (["no-such-anywhere"], "exec no-such-anywhere"),
+        (["/etc/passwd"], "exec /etc/passwd"),
+        (["/tmp"], "exec /tmp"),
+    ]:
+        expect(about, "launch", lambda argv=argv: Sandbox().run(argv))
+    expect("chdir /no", "launch", lambda: Sandbox().run(["/bin/true"], cwd="/no"))
+
+
+@pytest.mark.needs("unprivileged")
+def test_a_raised_limit_names_itself():
+    with Rlimit(nofile=(1 << 20, 1 << 20)):
+        expect("RLIMIT_NOFILE", "Rlimit", lambda: run(["/bin/true"]))
+
+
+@pytest.mark.needs("unprivileged")
+def test_a_namespace_that_needs_privilege_names_itself():
+    with Namespace(net=True), pytest.raises(Exception, match="net"):
+        run(["/bin/true"])
