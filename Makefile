@@ -6,7 +6,7 @@ APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu 
       git sqlite3 libseccomp2 python3-venv
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
-.PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz docs format clean native-check
+.PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
 
 $(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
 	@tools/apt $(APT)
@@ -46,3 +46,6 @@ format:
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
+
+bench: $(VENV)/done
+	$(BIN)/python bench/resident.py

@@ -1,0 +1,96 @@
+"""SIGKILL of the host process at random moments: nothing of its boxes outlives it."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from isolate import Sandbox
+
+HOSTING = Path(__file__).with_name("hosting.py")
+TIMES = int(os.environ.get("ISOLATE_KILLS", "12"))  # 200 for a release
+
+
+def marked(mark):
+    """Processes that carry the mark, but for the host process itself."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in text and b"hosting.py" not in text:
+            found.append(path.parent.name)
+    return found
+
+
+def inits_of(pid):
+    """isolate-init processes whose parent it is, by pid and start time."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        name = text[text.index("(") + 1 : text.rindex(")")]
+        rest = text[text.rindex(")") + 2 :].split()
+        if name == "isolate-init" and int(rest[1]) == pid:
+            found.append((path.parent.name, rest[19]))
+    return found
+
+
+def alive(known):
+    """Which of those still run: zombies that nobody reaped yet don't count."""
+    found = []
+    for pid, start in known:
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        rest = text[text.rindex(")") + 2 :].split()
+        if rest[19] == start and rest[0] not in "ZX":
+            found.append(pid)
+    return found
+
+
+def left_of(known, mark):
+    return alive(known) or marked(mark)
+
+
+def leaves():
+    parent = os.environ["ISOLATE_CGROUP_PARENT"]
+    return sorted(map(str, Path("/sys/fs/cgroup").glob(f"*/{parent}*/isolate-*")))
+
+
+def test_nothing_outlives_its_host():
+    rng = random.Random(os.environ.get("ISOLATE_SEED", "11"))
+    who = "root" if os.geteuid() == 0 else "ordinary"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    slowest = 0.0
+    for number in range(TIMES):
+        mark = f"isolate-mark-{os.getpid()}-{number}"
+        argv = [sys.executable, str(HOSTING), mark, who]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env) as host:
+            assert host.stdout.readline() == b"go\n"
+            time.sleep(rng.uniform(0, 0.3))
+            known = inits_of(host.pid)
+            host.kill()
+            began = time.monotonic()
+            while left_of(known, mark) and time.monotonic() - began < 5:
+                time.sleep(0.005)
+            took = time.monotonic() - began
+            slowest = max(slowest, took)
+            assert not left_of(known, mark), f"kill {number}: still alive after {took:.1f} s"
+    print(f"{TIMES} kills, the slowest end after {slowest * 1000:.0f} ms")
+    # A new process of the library reclaims what was left in the cgroup tree.
+    limits = "mem='64M'" if who == "root" else ""
+    again = f"from isolate import Sandbox; Sandbox({limits}).run(['/bin/true'])"
+    subprocess.run([sys.executable, "-c", again], check=True, timeout=60, env=env)
+    assert leaves() == []
+    assert not [name for name in os.listdir("/tmp") if name.startswith("isolate-init")]
+
+
+def test_a_box_still_works_after_all_that():
+    assert Sandbox().run(["/bin/true"]).returncode == 0
