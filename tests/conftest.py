@@ -29,6 +29,9 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+TEST_DATA = Path(
+    os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
+)
 FEATURES = {
     "root": lambda: os.geteuid() == 0,
     "unprivileged": lambda: os.geteuid() != 0,
@@ -38,6 +41,8 @@ FEATURES = {
     "gcc": lambda: shutil.which("gcc") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
+    "testdata": lambda: (TEST_DATA / "moby-seccomp").is_dir(),
+    "podman": lambda: os.path.exists("/usr/share/containers/seccomp.json"),
     "x86_64": lambda: os.uname().machine == "x86_64",
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),

@@ -222,6 +222,7 @@ SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Layer, "default"): action,
     (Layer, "unknown"): action,
     (Layer, "arches"): tuple,
+    (SeccompFilter, "skipped"): tuple,
     (Condition, "compare"): Compare,
     (Condition, "value"): number,
     (Condition, "mask"): number,

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 from attrs import field, frozen
 
 from isolate.abi.syscalls import ARCHES, numbers
 from isolate.errors import PolicyError
+from isolate.policy import seccomp_docker
 from isolate.policy.base import Primitive
+from isolate.policy.capabilities import canonical
 from isolate.policy.rules import ALLOW, KILL_PROCESS, STRICTNESS, Action, Errno, Layer, Rule
 from isolate.policy.seccomp_default import GROUPS, default_layer
+from isolate.policy.seccomp_load import load
 
 __all__ = ["SeccompFilter", "Verdict", "deciding"]
 
@@ -74,6 +80,13 @@ def deciding(layer: Layer, syscall: str) -> list[Rule]:
     return found
 
 
+def this_machine() -> tuple[str, tuple[int, int]]:
+    """The architecture, and the kernel's version."""
+    uname = os.uname()
+    major, minor = re.findall(r"\d+", uname.release)[:2]
+    return uname.machine, (int(major), int(minor))
+
+
 def checked_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     """As a tuple. Raises: PolicyError."""
     found = tuple(layers)
@@ -91,16 +104,48 @@ class SeccompFilter(Primitive):
 
     Attributes:
         layers: in the order of their installation.
+        skipped: what `load` found in a profile and no table knows.
 
     Example: `Sandbox(seccomp=SeccompFilter.deny("@network"))`.
     """
 
     layers: tuple[Layer, ...] = field(converter=checked_layers)
+    skipped: tuple[str, ...] = field(default=(), eq=False, repr=False)
 
     @classmethod
     def default(cls) -> SeccompFilter:
         """What every `Sandbox` has: see `isolate.policy.seccomp_default`."""
         return cls((cached_default(),))
+
+    @classmethod
+    def docker(cls, caps: Iterable[str] = ()) -> SeccompFilter:
+        """Docker's default profile for this machine: see `isolate.policy.seccomp_docker`.
+
+        Args:
+            caps: capabilities of the box, by which the profile lets more in; a `Sandbox` has none.
+
+        It is wider than `default()`; in a Sandbox both hold, unless `allow.SystemCalls()` is given.
+        """
+        arch, kernel = this_machine()
+        return cls((seccomp_docker.layer(arch=arch, caps=canonical(caps), kernel=kernel),))
+
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike[str] | Mapping[str, Any], caps: Iterable[str] = ()
+    ) -> SeccompFilter:
+        """A profile in Docker's or OCI's JSON form, old or new, resolved for this machine.
+
+        Args:
+            source: a path, or the document.
+            caps: capabilities of the box, for the profile's `includes` and `excludes`.
+
+        Raises: PolicyError with every mistake; OSError. Names that no table knows are `skipped`.
+        """
+        arch, kernel = this_machine()
+        where = source if isinstance(source, Mapping) else Path(source)
+        known = {name for each in ARCHES for name in numbers(each)}
+        found = load(where, arch=arch, caps=canonical(caps), kernel=kernel, known=known)
+        return cls((found.layer,), found.skipped)
 
     @classmethod
     def allow(cls, *items: str | Rule, action: Action | None = None) -> SeccompFilter:
@@ -121,7 +166,8 @@ class SeccompFilter(Primitive):
 
     def narrow(self, inner: SeccompFilter) -> SeccompFilter:
         """Both: filters only add up. The same layer twice is one."""
-        return SeccompFilter(tuple(dict.fromkeys((*self.layers, *inner.layers))))
+        layers = tuple(dict.fromkeys((*self.layers, *inner.layers)))
+        return SeccompFilter(layers, (*self.skipped, *inner.skipped))
 
     def evaluate(self, syscall: str, *args: int, arch: str | None = None) -> Verdict:
         """What the kernel would do, without asking it.
