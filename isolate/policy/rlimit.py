@@ -33,7 +33,7 @@ def pair(value: Any) -> tuple[int, int] | None:
 
 @frozen(kw_only=True)
 class Rlimit(Primitive):
-    """Limits of each process by itself; INHERIT leaves the caller's.
+    """Limits of each process by itself; INHERIT leaves the caller's, and so does a value above it.
 
     Attributes: a value for soft and hard, or (soft, hard); bytes where the kernel counts bytes
         (as_, core, data, fsize, memlock, msgqueue, rss, stack), seconds for cpu, microseconds for
