@@ -59,6 +59,7 @@ class CallProcess(Process):
         self.end = None
         self.lock = threading.Lock()
         self.killed = False
+        self.taken = False  # the server has said so: the call may have begun
 
     def fileno(self) -> int:
         """Readable when there is news."""
@@ -73,11 +74,14 @@ class CallProcess(Process):
         return self.end
 
     def news(self) -> None:
-        """One message of the server: the pidfd, or the status; its silence is a death."""
+        """One message of the server: taken, the pidfd, the status; its silence is a death."""
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, STATUS.size, 1)
         except ConnectionResetError:
             data, fds = b"", []
+        if data == b"t" and not fds and not self.taken:
+            self.taken = True
+            return
         if data == b"p" and fds and self.pidfd < 0:
             self.pidfd = fds[0]
             if self.killed:
@@ -191,6 +195,10 @@ class Caller:
             pump, reply = self.begin(payload, stack)
             before = self.session.counters()
             end = pump.run()
+            if end.lost and not pump.verdict and not pump.process.taken:
+                self.replace_ended()  # it died with the call in its queue: nothing has run
+                pump, reply = self.begin(payload, stack)
+                end = pump.run()
             pump.drain()
             after = self.session.counters()
         seen = Seen(
@@ -226,6 +234,12 @@ class Caller:
             if self.control is control:
                 self.stop()
 
+    def replace_ended(self) -> None:
+        """Forget a server that has closed its end, whatever init has told by now."""
+        with self.lock:
+            if self.control is not None and hung_up(self.control):
+                self.stop()
+
     def hand_over(
         self, control: socket.socket, payload: bytes, stack: ExitStack
     ) -> tuple[Pump, Sink]:
@@ -256,6 +270,13 @@ class Caller:
         ]
         limits = self.session.plan.limits
         return Pump(process, limits, process.kill, self.session.counters, sinks), reply
+
+
+def hung_up(sock: socket.socket) -> bool:
+    """Whether the other end is closed."""
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poller.poll(0))
 
 
 def raise_limit(outcome: Outcome) -> None:

@@ -26,6 +26,7 @@ from isolate.supervise.start import Init, read_records, start_init
 __all__ = ["Session"]
 
 END_SECONDS = 5.0
+ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
 
 
 @lru_cache(maxsize=256)
@@ -50,7 +51,10 @@ def parent_step(about: str) -> Iterator[None]:
     except IsolateError:
         raise
     except OSError as error:
-        raise LaunchError(0, Step(kind="ask", about=about), error.errno or 0) from error
+        late = isinstance(error, TimeoutError)
+        number = errno.ETIMEDOUT if late else error.errno or 0
+        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
+        raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
 
 
 class Session:
@@ -105,7 +109,7 @@ class Session:
         finally:
             os.close(fd)
         try:
-            record, _ = status.receive()
+            record, _ = status.receive(ANSWER_SECONDS)
         finally:
             status.close()
         if record.error:
@@ -161,14 +165,14 @@ class Session:
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
         """Wait for the exec, or for what stood in its way."""
-        record, pidfd = status.receive()
+        record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
         process = Process(record.pid, pidfd, status)
         try:
-            data = read_records(read_fd)
+            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:

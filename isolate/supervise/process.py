@@ -36,7 +36,13 @@ class End:
 
 
 class Process:
-    """A started program. `close` frees the descriptors; it doesn't kill."""
+    """A started program. `close` frees the descriptors; it doesn't kill.
+
+    Attributes:
+        taken: whether it may have begun; always so for a program that was started.
+    """
+
+    taken = True
 
     def __init__(self, pid: int, pidfd: int, status: Status) -> None:
         self.pid = pid

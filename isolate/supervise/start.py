@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -154,12 +155,17 @@ class Init:
             self.pidfd = -1
 
 
-def read_records(fd: int) -> bytes:
-    """Everything until the last writer is gone (exec or death)."""
+def read_records(fd: int, seconds: float | None = None) -> bytes:
+    """Everything until the last writer is gone (exec or death). Raises: TimeoutError."""
     data = b""
-    while chunk := os.read(fd, 4096):
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while poller.poll(None if seconds is None else seconds * 1000):
+        chunk = os.read(fd, 4096)
+        if not chunk:
+            return data
         data += chunk
-    return data
+    raise TimeoutError(f"no end of set-up within {seconds} s")
 
 
 def start_init(clone_flags: int) -> Init:

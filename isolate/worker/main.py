@@ -96,15 +96,17 @@ def child(wire: Any, fds: list[int]) -> None:
 
 
 def start(wire: Any, control: socket.socket, fds: list[int], others: dict[int, Any]) -> None:
-    """Fork one call, and tell its pidfd."""
+    """Fork one call, and tell its pidfd; first that it is taken: from here it may have run."""
+    status = socket.socket(fileno=fds[4])
+    status.send(b"t")
     pid = os.fork()
     if pid == 0:
         for pidfd, (_, other) in others.items():
             os.close(pidfd)
             other.close()
         control.detach()
+        status.detach()
         child(wire, fds)
-    status = socket.socket(fileno=fds[4])
     for fd in fds[:4]:
         os.close(fd)
     pidfd = os.pidfd_open(pid)

@@ -256,6 +256,15 @@ def test_a_killed_server_is_started_again():
         assert live.call(sum, [2]) == 2
 
 
+def test_a_call_in_the_queue_of_a_dying_server_is_not_lost():
+    """At most once: what the server had taken is not repeated, what it had not is."""
+    with Sandbox() as live:
+        for number in range(15):
+            with pytest.raises(IsolateError):
+                live.call(lambda: (os.kill(os.getppid(), 9), time.sleep(5)))
+            assert live.call(sum, [number]) == number
+
+
 def test_a_call_that_never_ends_is_timed_out():
     with Sandbox(timeout=0.5) as live:
         with pytest.raises(TimeLimitExceeded) as caught:

@@ -4,9 +4,11 @@ What comes of it is a LaunchError that names step, errno, object and primitive; 
 descriptors, children, mounts and cgroups are as before.
 """
 
+import errno
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from isolate import LaunchError, Mount, Namespace, Rlimit, Sandbox, run
+from isolate.supervise import launch
 
 FAULTY = Path(__file__).with_name("faulty.py")
 EIO = 5
@@ -120,6 +123,15 @@ def test_a_call_fails_as_a_run_does(name):
     assert found["error"] in ("LaunchError", "ReplyError"), found
     assert "bare" not in found
     assert found["left"] == []
+
+
+def test_an_init_that_is_stopped_does_not_stop_the_caller(monkeypatch):
+    monkeypatch.setattr(launch, "ANSWER_SECONDS", 0.3)
+    with Sandbox() as box:
+        os.kill(box.pid, signal.SIGSTOP)
+        with pytest.raises(LaunchError, match="didn't answer") as caught:
+            box.run(["/bin/true"])
+        assert caught.value.errno == errno.ETIMEDOUT
 
 
 # -- impossible policies
