@@ -34,4 +34,15 @@ ORDINARY = evolve(
 NO_USERNS = evolve(
     ORDINARY, user_namespaces=False, user_why="sysctl user.max_user_namespaces is 0"
 )
-ALL = {"root-v1": ROOT_V1, "ordinary": ORDINARY}
+OLD = evolve(ROOT_V1, kernel=(5, 15))
+ARM = evolve(ORDINARY, arch="aarch64")
+NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups to write
+    ROOT_V1, sys_admin=False, cgroup=CgroupFacts(why="no cgroup file system is mounted")
+)
+ALL = {
+    "root-v1": ROOT_V1,
+    "ordinary": ORDINARY,
+    "old-5.15": OLD,
+    "aarch64": ARM,
+    "nested": NESTED,
+}
