@@ -23,6 +23,7 @@ from isolate.errors import (
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -42,6 +43,7 @@ from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violat
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",

@@ -24,6 +24,7 @@ __all__ = [
     "ReplyError",
     "SandboxViolation",
     "TimeLimitExceeded",
+    "Undecided",
     "Unsandboxed",
 ]
 
@@ -52,6 +53,10 @@ class PolicyError(IsolateError, ValueError):
 
 class PolicyConflict(PolicyError):
     """Two primitives that can't both hold: two roots, say."""
+
+
+class Undecided(IsolateError):
+    """A question about filters that would take more memory than it may; the answer is unknown."""
 
 
 class HostLacks(IsolateError):
