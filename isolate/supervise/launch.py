@@ -21,6 +21,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 
 __all__ = ["Session"]
 
@@ -85,7 +86,7 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
         self.closed = False
         self.counted = Counters()
 
@@ -107,11 +108,13 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
+        self.timing = Timing(
+            began=began,
+            prepared=prepared,
+            cloned=cloned,
+            ended_ns=record.at_ns,
+            phase_ns=record.phase_ns,
+        )
         return self
 
     def set_up(self, init: Init) -> InitRecord:
@@ -200,6 +203,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
