@@ -62,7 +62,7 @@ def test_nothing_was_timed_before_the_start():
 
 
 def test_it_is_a_mapping_like_the_dict_it_was():
-    assert FULL == dict(FULL)
+    assert dict(FULL) == FULL
     assert FULL.get("nothing", 7) == 7
     assert {**FULL}["clone"] == 0.5
 
