@@ -33,6 +33,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -217,6 +218,11 @@ class Box:
     def pid(self) -> int:
         """The pid of the box's init, as the caller sees it."""
         return self.session.alive.pid
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of the box's set-up by phase."""
+        return self.session.timing
 
     @property
     def pidfd(self) -> int:

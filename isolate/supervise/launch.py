@@ -21,6 +21,7 @@ from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
 from isolate.supervise.setup import ANSWER_SECONDS, failure, parent_step, set_up
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 
 __all__ = ["Session"]
 
@@ -49,7 +50,7 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
         self.closed = False
         self.counted = Counters()
 
@@ -71,11 +72,13 @@ class Session:
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
+        self.timing = Timing(
+            began=began,
+            prepared=prepared,
+            cloned=cloned,
+            ended_ns=record.at_ns,
+            phase_ns=record.phase_ns,
+        )
         return self
 
     def setup_ops(self) -> tuple[Op, ...]:
@@ -150,6 +153,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
