@@ -177,7 +177,7 @@ class Box:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.session = Session(compile_box(sandbox.policy, self.host)).start()
+        self.session = Session(compile_box(sandbox.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
