@@ -15,7 +15,7 @@ from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Encoded, encode
-from isolate.plan.hints import hint
+from isolate.plan.hints import forbidden, hint
 from isolate.plan.model import Op, Plan, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
@@ -35,12 +35,16 @@ def encoded(ops: tuple[Op, ...]) -> Encoded:
     return encode(ops)
 
 
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
-    """The error of one op, with its cause."""
+def failure(ops: tuple[Op, ...], step: int, error: int) -> IsolateError:
+    """The error of one op, with its cause: what the machine lacks, where the op tells that."""
     op = ops[min(step, len(ops) - 1)]
     found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
     found.__cause__ = OSError(error, os.strerror(error))
-    return found
+    lack = forbidden(op, error)
+    if lack is None:
+        return found
+    lack.__cause__ = found
+    return lack
 
 
 @contextmanager
