@@ -17,7 +17,7 @@ from isolate.plan.compile import compile_box, compile_plan
 from isolate.plan.hints import forbidden, hint
 from isolate.plan.model import Op
 from isolate.policy.command import Command
-from isolate.supervise.launch import failure
+from isolate.supervise.setup import failure
 from tests import hosts
 
 WHOLE = "0 0 4294967295\n"
