@@ -86,7 +86,8 @@ long op_setresuid(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_sethostname(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	return sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	long r = sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	return op->flags & ISO_F_OPTIONAL && (r == -EPERM || r == -ENOSYS) ? 0 : r;
 }
 
 long op_setdomainname(struct iso_ctx *ctx, const struct iso_op *op)

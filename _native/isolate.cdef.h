@@ -49,7 +49,7 @@ struct iso_op {
 #define ISO_OP_SETGROUPS         5 /* s0: item of uint32_t gids, may be empty */
 #define ISO_OP_SETRESGID         6 /* n0: gid, real effective saved */
 #define ISO_OP_SETRESUID         7 /* n0: uid; keeps capabilities (SECBIT_KEEP_CAPS) if n1 */
-#define ISO_OP_SETHOSTNAME       8 /* s0 */
+#define ISO_OP_SETHOSTNAME       8 /* s0; OPTIONAL: a container's filter may refuse it */
 #define ISO_OP_SETDOMAINNAME     9 /* s0 */
 #define ISO_OP_LOOPBACK_UP       10
 #define ISO_OP_PROPAGATION       11 /* s0: path; n0: MS_PRIVATE or MS_SLAVE; recursive */

@@ -35,15 +35,19 @@ def lower_box(draft: Draft) -> None:
     namespace.lower(spaces, draft)
     draft.op(OpCode.DUMPABLE, Phase.IDS, "make init not dumpable", "launch", nums=(0,))
     identity = policy.get(Identity)
-    if identity and identity.new_keyring:
+    if identity and identity.new_keyring and "keyctl" in draft.host.refused:
+        draft.promise("keyring", "the filter around this process refuses keyctl")
+    elif identity and identity.new_keyring:
         draft.op(OpCode.KEYRING, Phase.NAMESPACE, "join a new session keyring", identity)
     network = policy.get(Network)
-    if spaces.net and network and network.kind == "loopback":
+    if draft.new("net") and network and network.kind == "loopback":
         draft.op(OpCode.LOOPBACK_UP, Phase.NETWORK, "bring lo up", network)
     root = policy.get(Chroot)
-    if root is not None:
+    if (root is not None or policy.mounts) and not draft.new("mount"):
+        draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
+    elif root is not None:
         chroot.lower(root, draft)
-    elif spaces.mount or policy.mounts:
+    elif draft.new("mount"):
         chroot.lower_bare(spaces, policy.mounts, draft)
     limit = policy.get(CgroupLimit)
     if limit is not None:

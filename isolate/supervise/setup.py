@@ -13,7 +13,7 @@ from attrs import define
 from isolate.abi.ops import Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Encoded, encode
-from isolate.plan.hints import hint
+from isolate.plan.hints import forbidden, hint
 from isolate.plan.model import Op, Step
 from isolate.supervise import channel
 from isolate.supervise.channel import InitRecord, Status
@@ -36,12 +36,16 @@ def blob_of(ops: tuple[Op, ...]) -> Encoded:
     return found[1]
 
 
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
-    """The error of one op, with its cause."""
+def failure(ops: tuple[Op, ...], step: int, error: int) -> IsolateError:
+    """The error of one op, with its cause: what the machine lacks, where the op tells that."""
     op = ops[min(step, len(ops) - 1)]
     found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
     found.__cause__ = OSError(error, os.strerror(error))
-    return found
+    lack = forbidden(op, error)
+    if lack is None:
+        return found
+    lack.__cause__ = found
+    return lack
 
 
 @contextmanager

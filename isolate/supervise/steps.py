@@ -102,7 +102,7 @@ def open_namespace(step: Step, made: Prepared) -> None:
 
 def reserve(step: Step, made: Prepared) -> None:
     """Host ids of this box alone."""
-    made.ids = reserve_ids(step.args[0])
+    made.ids = reserve_ids(*step.args)
     made.undo.callback(made.ids.close)
 
 

@@ -68,9 +68,10 @@ def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
         whole = int(deadline.cpu_time) + 1
         least("cpu", whole, whole + 1)
     limit = draft.policy.get(CgroupLimit)
-    if limit and limit.pids and "pids" not in draft.host.cgroup.controllers:
+    fallback = draft.new("user") and "pids" not in draft.host.cgroup.controllers
+    if limit and limit.pids and fallback:
         # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
-        count = limit.pids + (0 if draft.host.euid == 0 else 1)
+        count = limit.pids + (0 if draft.reserved_ids else 1)
         least("nproc", count, count)
     return found
 
