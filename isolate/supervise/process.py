@@ -39,13 +39,16 @@ class Process:
     """A started program. `close` frees the descriptors; it doesn't kill.
 
     Attributes:
+        pid: as isolate-init sees it.
+        serial: what isolate-init knows its keeper by; 0 without one (docs/adr/0010).
         taken: whether it may have begun; always so for a program that was started.
     """
 
     taken = True
 
-    def __init__(self, pid: int, pidfd: int, status: Status) -> None:
+    def __init__(self, pid: int, pidfd: int, status: Status, serial: int = 0) -> None:
         self.pid = pid
+        self.serial = serial
         self.pidfd = pidfd
         self.status = status
         self.end: End | None = None
