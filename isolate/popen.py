@@ -27,6 +27,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import Outcome, Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 __all__ = ["Place", "Popen"]
@@ -160,6 +161,7 @@ class Popen(subprocess.Popen[Any]):
 
     Attributes:
         outcome, usage: None until it has ended.
+        timing: seconds of set-up by phase, a mapping by name.
         pid: as the caller sees it; -1 if it had ended already.
 
     Raises: PolicyError, HostLacks, LaunchError.
@@ -278,6 +280,13 @@ class Popen(subprocess.Popen[Any]):
         """What it used; None while it runs."""
         self.poll()
         return self.supervision.usage if self.supervision else None
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of set-up by phase: the box's, and this program's start."""
+        assert self.supervision is not None
+        place, pump = self.supervision.place, self.supervision.pump
+        return place.session.timing.of_program(pump.process.stamps)
 
     @property
     def pidfd(self) -> int:

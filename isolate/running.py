@@ -236,7 +236,7 @@ def run_in(
         outcome=outcome,
         usage=usage,
         guarantees=session.plan.guarantees,
-        timing=session.timing,
+        timing=session.timing.of_program(process.stamps),
     )
     if options.check:
         completed.check_returncode()

@@ -42,9 +42,11 @@ class Process:
         pid: as isolate-init sees it.
         serial: what isolate-init knows its keeper by; 0 without one (docs/adr/0010).
         taken: whether it may have begun; always so for a program that was started.
+        stamps: when it was cloned and was about to exec, nanoseconds of CLOCK_MONOTONIC.
     """
 
     taken = True
+    stamps = (0, 0)
 
     def __init__(self, pid: int, pidfd: int, status: Status, serial: int = 0) -> None:
         self.pid = pid
