@@ -117,20 +117,24 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 #define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
 #define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
 #define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
-#define ISO_REQ_KILL  4 /* fds: status: kill and reap everything but init, report */
+/* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
+ * ENDED when nothing of it is left, and EXITED on its own status socket */
+#define ISO_REQ_KILL  4
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
+#define ISO_SPAWN_KEPT   4 /* flag of SPAWN: with a keeper, so that KILL can end it by itself */
 
 struct iso_request {
 	uint32_t type;
 	uint32_t flags;
 	uint32_t n_fds;
-	uint32_t reserved;
+	uint32_t serial; /* of KILL */
 };
 
 #define ISO_REC_SETUP   1 /* set-up ended; step/error as in iso_fail, READY if well */
-#define ISO_REC_SPAWNED 2 /* with the pidfd by SCM_RIGHTS; pid is init's view */
+/* with the pidfd by SCM_RIGHTS; pid is init's view; status: the serial, for KILL */
+#define ISO_REC_SPAWNED 2
 #define ISO_REC_EXITED  3 /* status as wait4(2) gives it */
 #define ISO_REC_ENDED   4 /* all children are dead and reaped */
 #define ISO_REC_REFUSED 5 /* the request could not be served: error */

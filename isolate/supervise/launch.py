@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 from attrs import evolve
 
@@ -137,7 +137,7 @@ class Session:
             named = {**self.made.fds, **fds, "record": write_fd}
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
-            flags = channel.SPAWN_LAST if last else 0
+            flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)
@@ -163,7 +163,7 @@ class Session:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
-        process = Process(record.pid, pidfd, status)
+        process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
@@ -191,6 +191,24 @@ class Session:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+
+    def kill_tree(self, process: Process, wait: bool = False) -> None:
+        """Kill a program and all that descends from it; the rest of the box lives on.
+
+        Args:
+            wait: until nothing of it is left.
+        """
+        if not process.serial:
+            self.kill()  # the box is that program's alone
+            return
+        request = (Request.KILL, (), process.pid, process.serial)
+        try:
+            with closing(channel.ask(self.alive.control, *request)) as status:
+                _ = wait and status.receive(ANSWER_SECONDS)
+        except InitGone:
+            return  # and so is all that was in the box
+        except TimeoutError:
+            self.kill()  # init is stopped, or can't end it: then everything
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
