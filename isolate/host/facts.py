@@ -55,6 +55,9 @@ class Host:
         user_namespaces: whether they can be made; `user_why` says why not.
         seccomp: the actions that filters may have; none without seccomp.
         root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
+        landlock: the ABI level, 0 for none; `landlock_why` says why not.
+        apparmor: why AppArmor can't be used, empty where it can.
+        apparmor_label: the caller's, "unconfined" or "NAME (MODE)"; empty without AppArmor.
         python, cgroup: see there.
     """
 
@@ -67,6 +70,10 @@ class Host:
     user_why: str = ""
     seccomp: tuple[str, ...] = ()
     root_entries: tuple[tuple[str, str], ...] = ()
+    landlock: int = 0
+    landlock_why: str = ""
+    apparmor: str = "the kernel has no AppArmor"
+    apparmor_label: str = ""
     python: PythonFacts
     cgroup: CgroupFacts = CgroupFacts()
 

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from isolate.host import lsm
 from isolate.host.facts import CgroupFacts, Host, PythonFacts
 
 __all__ = ["probe", "probe_python"]
@@ -136,6 +137,8 @@ def probe() -> Host:
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     usable, why = user_namespace_fact()
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    landlock, landlock_why = lsm.landlock()
+    apparmor, apparmor_label = lsm.apparmor()
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
     return Host(
         kernel=(major, minor),
@@ -147,6 +150,10 @@ def probe() -> Host:
         user_why=why,
         seccomp=tuple(ACTIONS.get(name, name) for name in actions),
         root_entries=tuple(found for path in paths if (found := entry(path))),
+        landlock=landlock,
+        landlock_why=landlock_why,
+        apparmor=apparmor,
+        apparmor_label=apparmor_label,
         python=probe_python(),
         cgroup=probe_cgroup(),
     )

@@ -73,6 +73,10 @@ class Draft:
             raise HostLacks(name, why, f'{hint}; or weaken={{"{name}"}} to run without')
         self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
 
+    def weaker(self, name: str, why: str) -> None:
+        """A second lock that this host hasn't; the first one holds."""
+        self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
+
     def bind(
         self,
         source: str,
