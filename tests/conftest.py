@@ -50,6 +50,15 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
+
+
+def landlock_level() -> int:
+    from isolate.host.lsm import landlock
+
+    return landlock()[0]
+
+
 TEST_DATA = Path(
     os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
 )
@@ -74,6 +83,11 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "landlock": lambda: landlock_level() >= 1,
+    "landlock4": lambda: landlock_level() >= 4,
+    "landlock6": lambda: landlock_level() >= 6,
+    "landlock7": lambda: landlock_level() >= 7,
+    "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 

@@ -95,6 +95,10 @@ class Draft:
         """Whether the box has a new namespace of that kind, in spite of what was weakened."""
         return bool(self.clone_flags & NAMESPACES[kind])
 
+    def weaker(self, name: str, why: str) -> None:
+        """A second lock that this host hasn't; the first one holds."""
+        self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
+
     def bind(
         self,
         source: str,
