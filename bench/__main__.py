@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
                 os.set_inheritable(int(name), False)
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    bench = Bench(FULL if given.full else SHORT)
+    bench = Bench(FULL if given.full else SHORT, full=given.full)
     for name in given.case or names():
         module = importlib.import_module(f"bench.cases.{name}")
         began = time.monotonic()

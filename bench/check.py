@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench.check [--update] [--show]`: counts of a launch against bench/ceilings.toml.
 
-Nothing here depends on how fast the machine is. What depends on its kind (root or not, the version of
-cgroups, the Python) has a section of its own; a kind without one is counted and not compared.
+Nothing here depends on how fast the machine is. What depends on its kind (root or not, the version
+of cgroups, the Python) has a section of its own; a kind without one is counted and not compared.
 """
 
 from __future__ import annotations
@@ -135,8 +135,9 @@ def main(argv: list[str]) -> int:
         print(f"TOO MUCH: {line}")
     if wrong:
         print(
-            "A launch does more than it did. `python -m bench.check --show` lists its system calls; "
-            "if they are worth it: make bench-check BENCH=--update, and commit bench/ceilings.toml."
+            "A launch does more than it did. `python -m bench.check --show` lists its system "
+            "calls; if they are worth it: make bench-check BENCH=--update, and commit "
+            "bench/ceilings.toml."
         )
     return 1 if wrong else 0
 

@@ -38,12 +38,12 @@ class Peer:
     """One tool.
 
     Attributes:
-        run: runs a program to its end, and returns what it printed.
+        run: runs a program (bwrap: with its arguments) to its end, and returns what it printed.
         cannot: what the check can't see, and it does not do.
     """
 
     name: str
-    run: Callable[[str], str]
+    run: Callable[..., str]
     cannot: tuple[str, ...] = ()
 
 
@@ -126,7 +126,7 @@ def bwrap(bench: Bench) -> Peer:
     for path in read_only():
         argv += ["--ro-bind", path, path]
     argv += ["--remount-ro", "/", "--chdir", "/tmp", "--"]
-    return Peer("bwrap", lambda program: start([*argv, program], str(filter_file)), (PIDS,))
+    return Peer("bwrap", lambda *program: start([*argv, *program], str(filter_file)), (PIDS,))
 
 
 def runtime(bench: Bench, name: str) -> Peer:

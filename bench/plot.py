@@ -99,10 +99,9 @@ def curves(rows: Rows) -> tuple[list[str], int]:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         found.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         found += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in at]
-        found.append(text(WIDTH - 172, TOP + 14 + 18 * i, name, size=12))
-        found.append(
-            line(WIDTH - 200, TOP + 10 + 18 * i, WIDTH - 178, TOP + 10 + 18 * i, colour, 3)
-        )
+        y = TOP + 14 + 18 * i
+        found.append(text(WIDTH - 172, y, name, size=12))
+        found.append(line(WIDTH - 200, y - 4, WIDTH - 178, y - 4, colour, 3))
     return found, TOP + height + 32
 
 
