@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of a Python function: in a live box, one-shot; against fork, pools, and bwrap with Python."""
+"""Calls of a Python function, in a live box and one-shot; against fork, pools, and bwrap."""
 
 from __future__ import annotations
 
