@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from attrs import Factory, define
@@ -102,6 +103,8 @@ class Supervision:
         session, pump = self.place.session, self.pump
         before = session.counters()
         end = pump.run()
+        if pump.verdict is not None and not self.place.last:
+            session.kill_tree(pump.process, wait=True)
         wall = time.monotonic() - pump.began
         if self.place.last:
             session.close()
@@ -152,7 +155,8 @@ class Popen(subprocess.Popen[Any]):
         args: a list of strings; no shell.
         bufsize, stdin, stdout, stderr, cwd, env, text, universal_newlines, encoding, errors,
             pipesize, pass_fds: as there. stdin=None is /dev/null.
-        timeout: seconds; then the program is killed, and `outcome` is `TimedOut`.
+        timeout: seconds; then the program and all that descends from it is killed, and `outcome`
+            is `TimedOut`. `kill()` ends the program alone, as there.
         place: where; by default what `with` has collected, else a fresh `Sandbox()`.
 
     Attributes:
@@ -239,7 +243,7 @@ class Popen(subprocess.Popen[Any]):
                         sinks.append(sink)
                 process = place.session.spawn(ops, names, place.last)
             undo.callback(process.close)
-            kill = place.session.kill if place.last else process.kill
+            kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
             return Supervision(place, pump, undo.pop_all())
 
