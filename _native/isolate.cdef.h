@@ -49,7 +49,7 @@ struct iso_op {
 #define ISO_OP_SETGROUPS         5 /* s0: item of uint32_t gids, may be empty */
 #define ISO_OP_SETRESGID         6 /* n0: gid, real effective saved */
 #define ISO_OP_SETRESUID         7 /* n0: uid; keeps capabilities (SECBIT_KEEP_CAPS) if n1 */
-#define ISO_OP_SETHOSTNAME       8 /* s0 */
+#define ISO_OP_SETHOSTNAME       8 /* s0; OPTIONAL: a container's filter may refuse it */
 #define ISO_OP_SETDOMAINNAME     9 /* s0 */
 #define ISO_OP_LOOPBACK_UP       10
 #define ISO_OP_PROPAGATION       11 /* s0: path; n0: MS_PRIVATE or MS_SLAVE; recursive */
@@ -84,11 +84,13 @@ struct iso_op {
 #define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
 #define ISO_OP_NO_NEW_PRIVS      35
 #define ISO_OP_DUMPABLE          36 /* n0: 0 or 1 */
-#define ISO_OP_APPARMOR          37 /* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec */
+/* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec; s1: "NAME (MODE)", read back from it */
+#define ISO_OP_APPARMOR          37
 #define ISO_OP_LANDLOCK_CREATE   38 /* b: temp slot; n0: fs; n1: net; n2: scoped rights handled */
-#define ISO_OP_LANDLOCK_PATH     39 /* a: ruleset slot; s0: path; n0: rights; OPTIONAL */
+/* a: ruleset slot; s0: path; n0: rights, less what only directories have on a file; OPTIONAL */
+#define ISO_OP_LANDLOCK_PATH     39
 #define ISO_OP_LANDLOCK_PORT     40 /* a: ruleset slot; n0: rights; n1: port */
-#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot; n0: flags */
+#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot, closed if temp; n0: flags */
 #define ISO_OP_READY             42 /* a: record pipe; writes {ISO_STEP_READY, 0} */
 #define ISO_OP_SECCOMP           43 /* s0: struct sock_filter[]; n0: SECCOMP_FILTER_FLAG_* */
 /* a: fd of the program (empty s0), or s0: path; s1: argv vector; s2: envp vector; s3: vector

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 
+from attrs import evolve
+
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
@@ -19,7 +21,13 @@ from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
-from isolate.supervise.setup import ANSWER_SECONDS, failure, parent_step, set_up
+from isolate.supervise.setup import (
+    ANSWER_SECONDS,
+    Setup,
+    ask_set_up,
+    failure,
+    parent_step,
+)
 from isolate.supervise.start import Init, read_records, start_init
 from isolate.supervise.timing import Timing
 
@@ -51,11 +59,14 @@ class Session:
         self.owner = os.getpid()
         self.lock = threading.Lock()
         self.timing = Timing()
+        self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
 
     def start(self) -> Session:
-        """Run the parent's steps, start init, and have it set the box up.
+        """Run the parent's steps, start init, and ask it to set the box up.
+
+        Init works while the caller goes on; `settle` waits for it, and so does the first program.
 
         Raises: LaunchError, HostLacks; then everything is undone.
         """
@@ -65,20 +76,29 @@ class Session:
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = start_init(self.plan.clone_flags, self.made.mount_ns)
-            cloned = time.monotonic()
+            self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = set_up(self.init, self.setup_ops(), self.made.fds)
+                self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
+            steps.prepare(self.plan, self.made, meanwhile=True)
         except BaseException:
             self.close()
             raise
-        self.timing = Timing(
-            began=began,
-            prepared=prepared,
-            cloned=cloned,
-            ended_ns=record.at_ns,
-            phase_ns=record.phase_ns,
-        )
+        return self
+
+    def settle(self) -> Session:
+        """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
+        with self.lock:
+            pending, self.pending = self.pending, None
+        if pending is None:
+            return self
+        try:
+            with parent_step("have isolate-init set the box up"):
+                record = pending.settle()
+        except BaseException:
+            self.close()
+            raise
+        self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
         return self
 
     def setup_ops(self) -> tuple[Op, ...]:
@@ -135,7 +155,9 @@ class Session:
             os.close(read_fd)
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
-        """Wait for the exec, or for what stood in its way."""
+        """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
+        data = read_records(read_fd, ANSWER_SECONDS)
+        self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
@@ -143,7 +165,6 @@ class Session:
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
         process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
@@ -212,6 +233,9 @@ class Session:
                 self.closed = True
                 return
             try:
+                if self.pending is not None:
+                    self.pending.status.close()
+                    self.pending = None
                 if self.init is not None:
                     if not self.plan.clone_flags & 0x20000000:
                         self.end()  # without a pid namespace init has to kill them itself
