@@ -24,6 +24,7 @@ from isolate.errors import (
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -45,6 +46,7 @@ from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
