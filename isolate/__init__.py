@@ -20,6 +20,7 @@ from isolate.errors import (
     RemoteError,
     ReplyError,
     SandboxViolation,
+    SupervisorError,
     TimeLimitExceeded,
     Unsandboxed,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SupervisorError",
     "SeccompFilter",
     "TimeLimitExceeded",
     "TimedOut",

@@ -23,6 +23,7 @@ __all__ = [
     "RemoteError",
     "ReplyError",
     "SandboxViolation",
+    "SupervisorError",
     "TimeLimitExceeded",
     "Undecided",
     "Unsandboxed",
@@ -121,6 +122,25 @@ class LaunchError(IsolateError, OSError):
 
 def _launch_error(step: int, op: Any, errno: int, hint: str | None, steps: int) -> LaunchError:
     return LaunchError(step, op, errno, hint, steps=steps)
+
+
+class SupervisorError(IsolateError, OSError):
+    """Watching a program failed on the caller's side, so it was killed (law 2).
+
+    Attributes:
+        about: what was being done.
+        errno: positive, from the kernel.
+    """
+
+    def __init__(self, about: str, errno: int) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.about, self.errno = about, errno
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SupervisorError, (self.about, self.errno)
+
+    def __str__(self) -> str:
+        return f"{self.about}: {errno_text(self.errno or 0)}; the program was killed"
 
 
 class Unsandboxed(IsolateError, RuntimeError):
