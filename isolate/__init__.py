@@ -42,6 +42,7 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -99,4 +100,5 @@ __all__ = [
     "call",
     "outside",
     "run",
+    "stock",
 ]
