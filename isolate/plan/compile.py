@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from attrs import evolve
 
@@ -11,7 +12,7 @@ from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower import cgroup, chroot, namespace, program, seccomp
 from isolate.plan.lower.draft import BOX_PHASES, Draft
-from isolate.plan.model import Limits, Op, Plan
+from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
@@ -75,9 +76,29 @@ def in_order(ops: list[Op]) -> tuple[Op, ...]:
     return tuple(sorted(ops, key=lambda op: op.phase))
 
 
-@lru_cache(maxsize=256)
+KEPT = 256
+BOXES: dict[tuple[int, int], tuple[Policy, Host, tuple[Plan, bool]]] = {}
+
+
 def drafted(policy: Policy, host: Host) -> tuple[Plan, bool]:
-    """The box's plan, and whether its ids are reserved ones."""
+    """The box's plan, and whether its ids are reserved ones.
+
+    Kept by identity first: hashing a policy and a host costs more than some launches do. An entry
+    holds both, so that an id means the same object as long as it is there.
+    """
+    key = (id(policy), id(host))
+    found = BOXES.get(key)
+    if found is None:
+        found = (policy, host, drafted_by_value(policy, host))
+        if len(BOXES) >= KEPT:
+            BOXES.clear()
+        BOXES[key] = found
+    return found[2]
+
+
+@lru_cache(maxsize=KEPT)
+def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
+    """The same, for equal policies and hosts."""
     draft = Draft(policy, host)
     lower_box(draft)
     assert all(op.phase < BOX_PHASES for op in draft.ops)
@@ -99,14 +120,29 @@ def compile_box(policy: Policy, host: Host) -> Plan:
     return drafted(policy, host)[0]
 
 
-def compile_program(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
-    """The ops of one program in such a box."""
+Key = tuple[Any, ...]
+BODIES: dict[Key, tuple[Plan, tuple[Op, ...]]] = {}
+
+
+def body(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
+    """All ops of one program but its exec, verified; the same for every argv and environment."""
     plan, reserved = drafted(policy, host)
-    draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
-    program.lower(command, draft)
-    ops = in_order(draft.ops)
-    verify(evolve(plan, program=ops))
-    return ops
+    key = (id(plan), command.cwd, command.fds)
+    found = BODIES.get(key)
+    if found is None:
+        draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
+        program.lower(command, draft)
+        ops = in_order(draft.ops)
+        verify(evolve(plan, program=(*ops, program.exec_op(command))))
+        if len(BODIES) >= KEPT:
+            BODIES.clear()
+        BODIES[key] = found = (plan, ops)
+    return found[1]
+
+
+def compile_program(policy: Policy, command: Command, host: Host) -> Program:
+    """The ops of one program in such a box."""
+    return Program(body(policy, command, host), program.exec_op(command))
 
 
 def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
@@ -114,4 +150,5 @@ def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
 
     Raises: HostLacks, PolicyError.
     """
-    return evolve(compile_box(policy, host), program=compile_program(policy, command, host))
+    ops = compile_program(policy, command, host)
+    return evolve(compile_box(policy, host), program=ops.ops)

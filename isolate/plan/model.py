@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from isolate.abi.ops import OpCode, OpFlag, Phase
 
-__all__ = ["Guarantee", "Limits", "Op", "Plan", "Step", "Vector", "Verdict"]
+__all__ = ["Guarantee", "Limits", "Op", "Plan", "Program", "Step", "Vector", "Verdict"]
 
 
 @frozen
@@ -125,3 +125,21 @@ class Plan:
             if op.code is code and where(op):
                 return i
         raise ValueError(f"the plan has no {code.name}")
+
+
+@frozen(eq=False)
+class Program:
+    """One program's ops, in two parts: what its policy makes of it, and its own exec.
+
+    Attributes:
+        body: the same object for every program of a policy, so that its bytes are made once.
+        exec: the last op.
+    """
+
+    body: tuple[Op, ...]
+    exec: Op
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All of them, in order."""
+        return (*self.body, self.exec)

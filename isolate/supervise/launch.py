@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
-from isolate.plan.encode import Encoded, encode
+from isolate.plan.encode import Body, Encoded, encode, encode_body, encode_program
 from isolate.plan.hints import hint
-from isolate.plan.model import Op, Plan, Step
+from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
@@ -29,10 +28,29 @@ END_SECONDS = 5.0
 ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
 
 
-@lru_cache(maxsize=256)
-def encoded(ops: tuple[Op, ...]) -> Encoded:
-    """Cached: a policy's set-up is the same every time."""
-    return encode(ops)
+KEPT = 256
+SETUPS: dict[int, tuple[tuple[Op, ...], Encoded]] = {}
+BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
+
+
+def setup_blob(ops: tuple[Op, ...]) -> Encoded:
+    """Cached by identity, which the entry keeps: a policy's set-up is the same every time."""
+    found = SETUPS.get(id(ops))
+    if found is None:
+        if len(SETUPS) >= KEPT:
+            SETUPS.clear()
+        SETUPS[id(ops)] = found = (ops, encode(ops))
+    return found[1]
+
+
+def program_blob(program: Program) -> Encoded:
+    """The body's bytes are made once a policy; the exec's each time."""
+    found = BODIES.get(id(program.body))
+    if found is None:
+        if len(BODIES) >= KEPT:
+            BODIES.clear()
+        BODIES[id(program.body)] = found = (program.body, encode_body(program.body))
+    return encode_program(found[1], program.exec)
 
 
 def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
@@ -101,7 +119,7 @@ class Session:
         ops = self.plan.setup
         if self.made.absent:
             ops = tuple(op for op in ops if not self.made.absent.intersection(op.slots))
-        blob = encoded(ops)
+        blob = setup_blob(ops)
         fd = channel.blob_fd(blob.blob)
         try:
             fds = [fd, *(self.made.fds[name] for name in blob.slots)]
@@ -123,23 +141,23 @@ class Session:
             raise InitGone("the box has ended: its `with` block is over, or this is a fork")
         return self.init
 
-    def spawn(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool = False) -> Process:
+    def spawn(self, program: Program, fds: Mapping[str, int], last: bool = False) -> Process:
         """Start a program; returns when its exec has happened.
 
         Args:
-            ops: from `compile_program`.
+            program: from `compile_program`.
             fds: "stdin", "stdout", "stderr" and "fd:N".
             last: its end ends the box.
 
         Raises: LaunchError, InitGone.
         """
         with parent_step("have isolate-init start the program"):
-            return self.request(ops, fds, last)
+            return self.request(program, fds, last)
 
-    def request(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool) -> Process:
+    def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
-        blob = encode(ops)
+        blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
         try:
@@ -156,7 +174,7 @@ class Session:
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(ops, status, read_fd)
+            return self.started(program.ops, status, read_fd)
         except BaseException:
             status.close()
             raise
