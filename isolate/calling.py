@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from isolate.errors import (
@@ -188,6 +189,7 @@ class Caller:
             raise TypeError(f"call needs a function, not {fn!r}")
         allowed = protocol.allowed_types(fn)
         python = self.host.python
+        self.session.freezer.check()
         payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
@@ -208,6 +210,7 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
@@ -227,6 +230,14 @@ class Caller:
             return self.hand_over(self.start(), payload, stack)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
+
+    def kill_call(self, process: Process) -> None:
+        """End one call. In a frozen box the server can't tell of its end, so it goes too."""
+        self.session.kill_program(process)
+        if self.session.freezer.frozen:
+            with self.lock:
+                if self.server is not None:
+                    self.session.kill_program(self.server)
 
     def replace(self, control: socket.socket) -> None:
         """Forget a server that is gone, unless another thread has done so."""
@@ -269,7 +280,8 @@ class Caller:
             Sink(ends[2], keep=False, pass_to=caller_fd("stderr")),
         ]
         limits = self.session.plan.limits
-        return Pump(process, limits, process.kill, self.session.counters, sinks), reply
+        kill = partial(self.kill_call, process)
+        return Pump(process, limits, kill, self.session.counters, sinks), reply
 
 
 def hung_up(sock: socket.socket) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from isolate.plan.model import Guarantee
 from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
+from isolate.supervise.timeline import Sample
 from isolate.supervise.usage import Usage
 
 __all__ = ["Completed", "RunFailed", "RunTimedOut", "return_code"]
@@ -22,6 +23,9 @@ class Completed(subprocess.CompletedProcess[Any]):
         guarantees: what held, and what was weakened on this machine.
         violations: refused system calls that were reported.
         timing: seconds of set-up by phase.
+        timeline: memory and processor time while it ran, oldest first, if `timeline=` asked for
+            it: True is a `Sample` every 50 ms, a number its interval in seconds. When there are
+            512, every second one goes and the interval doubles.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         usage: Usage,
         guarantees: tuple[Guarantee, ...],
         timing: dict[str, float],
+        timeline: tuple[Sample, ...] = (),
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.outcome = outcome
@@ -42,6 +47,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.guarantees = guarantees
         self.violations: tuple[Any, ...] = ()
         self.timing = timing
+        self.timeline = timeline
 
     def check_returncode(self) -> None:
         """Raises: RunTimedOut, RunFailed, unless it exited with 0."""

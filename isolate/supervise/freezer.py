@@ -68,24 +68,34 @@ def kill_and_thaw(directory: str) -> None:
 
 
 def reclaim() -> None:
-    """Once a process: kill and thaw what hosts that died have left frozen, and remove it."""
+    """Once a process: end and remove what hosts that died have left, in every v1 controller.
+
+    The frozen first: they couldn't die with their host. A leaf is stale if its lock is free.
+    """
     if os.getpid() in RECLAIMED:
         return
     RECLAIMED.add(os.getpid())
-    try:
-        above = v1_parent()
-        names = [name for name in os.listdir(above) if name.startswith("isolate-")]
-    except (HostLacks, FileNotFoundError):
-        return
-    for name in names:
+    for controller, mount in cgroupfs.mounts().items():
+        above = f"{mount}/{cgroupfs.parent_name()}"
+        if not os.path.isdir(above) or not os.access(above, os.W_OK):
+            continue
+        if controller == "freezer":
+            thaw_stale(above)
+        cgroupfs.reclaim(above)
+        with suppress(OSError):  # ENOTEMPTY: others have theirs there; ENOENT: they took it away
+            os.rmdir(above)
+
+
+def thaw_stale(above: str) -> None:
+    """Kill and thaw what is frozen in the leaves of dead hosts."""
+    for name in os.listdir(above):
         with suppress(FileNotFoundError):
-            held = cgroupfs.lock(f"{above}/{name}")
+            held = cgroupfs.lock(f"{above}/{name}") if name.startswith("isolate-") else None
             if held is not None:
                 try:
                     kill_and_thaw(f"{above}/{name}")
                 finally:
                     os.close(held)
-    cgroupfs.reclaim(above)
 
 
 class Freezer:
@@ -100,6 +110,11 @@ class Freezer:
         self.directory = ""
         self.lock_fd = -1
 
+    def check(self) -> None:
+        """Raises: IsolateError, if the box is frozen."""
+        if self.frozen:
+            raise IsolateError("the box is frozen, so nothing can start in it: thaw() it first")
+
     @contextmanager
     def launch(self) -> Iterator[None]:
         """Around the start of a program: half a set-up must not be frozen.
@@ -107,8 +122,7 @@ class Freezer:
         Raises: IsolateError, if the box is frozen.
         """
         with self.gate:
-            if self.frozen:
-                raise IsolateError("the box is frozen, so nothing can start in it: thaw() it first")
+            self.check()
             self.launching += 1
         try:
             yield
@@ -232,10 +246,8 @@ def kill_leaf(leaf: Any, freezer: Freezer) -> None:
         except OSError as error:  # older than Linux 5.14; or the leaf is gone, and all in it
             if error.errno not in (errno.ENOENT, errno.EACCES):
                 raise
-    with suppress(HostLacks):  # without a freezer: kill until nobody is left
+    with suppress(IsolateError):  # without a freezer: kill until nobody is left
         freezer.freeze(leaf)
-        for directory in directories.values():
-            cgroupfs.kill_in(directory)
         freezer.end()
         freezer.open()
     end = time.monotonic() + FREEZE_SECONDS

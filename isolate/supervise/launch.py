@@ -19,7 +19,9 @@ from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
-from isolate.supervise.process import Process
+from isolate.supervise.freezer import Freezer
+from isolate.supervise.leafstats import Extra, Moment, extra, moment
+from isolate.supervise.process import Process, pid_of
 from isolate.supervise.start import Init, read_records, start_init
 
 __all__ = ["Session"]
@@ -88,6 +90,8 @@ class Session:
         self.timing: dict[str, float] = {}
         self.closed = False
         self.counted = Counters()
+        self.counted_extra = Extra()
+        self.freezer = Freezer()
 
     def start(self) -> Session:
         """Run the parent's steps, start init, and have it set the box up.
@@ -151,7 +155,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
-        with parent_step("have isolate-init start the program"):
+        with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
@@ -212,10 +216,29 @@ class Session:
             self.counted = leaf.counters()
         return self.counted
 
+    def extra(self) -> Extra:
+        """Further counters, also after the end."""
+        if not self.closed:
+            self.counted_extra = extra(self.made.leaf)
+        return self.counted_extra
+
+    def moment(self) -> Moment:
+        """Memory and processor time now; None of both when the box has ended."""
+        if self.init is None or self.closed:
+            return Moment(None, None)
+        return moment(self.made.leaf, self.init.pid)
+
     def kill(self) -> None:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+            self.freezer.end()
+
+    def kill_program(self, process: Process) -> None:
+        """SIGKILL one program, which has to be thawed for it where the box is frozen."""
+        process.kill()
+        if self.freezer.frozen and process.pidfd >= 0:
+            self.freezer.release(pid_of(process.pidfd))
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
@@ -240,11 +263,14 @@ class Session:
                 self.closed = True
                 return
             try:
+                self.freezer.end()
                 if self.init is not None:
                     if not self.plan.clone_flags & 0x20000000:
                         self.end()  # without a pid namespace init has to kill them itself
                     self.init.close()
                 self.counters()
+                self.extra()
+                self.freezer.close()
             finally:
                 self.closed = True
                 self.undo.close()

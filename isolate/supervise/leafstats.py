@@ -15,7 +15,7 @@ from isolate.supervise import proctree
 from isolate.supervise.statfiles import V1_FILES, V2_FILES, parse_v1, parse_v2
 from isolate.supervise.stats import CpuStats, MemoryStats, PidsStats, Stats
 
-__all__ = ["Moment", "moment", "read_directories", "read_stats", "read_tree"]
+__all__ = ["Extra", "Moment", "extra", "moment", "read_directories", "read_stats", "read_tree"]
 
 MOST = 1 << 20  # no file of a cgroup is that long; io.stat has a line a device
 UNIFIED = "unified"
@@ -85,9 +85,11 @@ def read_tree(init_pid: int) -> Stats:
     """The sum over the processes below init; what they share is counted in each."""
     at, monotonic = time.time(), time.monotonic()
     processes = proctree.snapshot()
-    inside = proctree.below(init_pid, processes.values())
     init = processes.get(init_pid)
-    usage = sum(each.cpu + each.reaped for each in inside) + (init.reaped if init else 0.0)
+    if init is None:
+        return Stats(at=at, monotonic=monotonic, source="proc")
+    inside = proctree.below(init_pid, processes.values())
+    usage = init.reaped + sum(each.cpu + each.reaped for each in inside)
     return Stats(
         at=at,
         monotonic=monotonic,
@@ -103,6 +105,34 @@ def read_stats(leaf: Any, init_pid: int) -> Stats:
     if leaf is not None and leaf.directories:
         return read_directories(leaf.directories)
     return read_tree(init_pid)
+
+
+@frozen(kw_only=True)
+class Extra:
+    """What `Usage` has beyond the counters: seconds and bytes, None where not counted."""
+
+    throttled: float | None = None
+    read: int | None = None
+    written: int | None = None
+
+
+def extra(leaf: Any) -> Extra:
+    """Of a leaf; no file is opened for what the leaf doesn't count. Raises: OSError."""
+    directories = leaf.directories if leaf is not None else {}
+    if UNIFIED in directories:
+        texts = texts_of(directories[UNIFIED], ("cpu.stat", "io.stat"))
+        stats, has_io = parse_v2(texts, 0.0, 0.0), "io.stat" in texts
+    else:
+        texts = {}
+        for controller in ("cpu", "blkio"):
+            if controller in directories:
+                texts.update(texts_of(directories[controller], V1_FILES[controller]))
+        stats, has_io = parse_v1(texts, 0.0, 0.0), "blkio" in directories
+    return Extra(
+        throttled=stats.cpu.throttled,
+        read=stats.read if has_io else None,
+        written=stats.written if has_io else None,
+    )
 
 
 def small(directory: str | None, file: str) -> int | None:
