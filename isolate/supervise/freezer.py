@@ -75,8 +75,9 @@ def reclaim() -> None:
     if os.getpid() in RECLAIMED:
         return
     RECLAIMED.add(os.getpid())
-    for controller, mount in cgroupfs.mounts().items():
-        above = f"{mount}/{cgroupfs.parent_name()}"
+    mounts = cgroupfs.mounts()
+    for controller in sorted(mounts, key=lambda name: name != "freezer"):
+        above = f"{mounts[controller]}/{cgroupfs.parent_name()}"
         if not os.path.isdir(above) or not os.access(above, os.W_OK):
             continue
         if controller == "freezer":

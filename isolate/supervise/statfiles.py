@@ -33,6 +33,7 @@ V1_FILES = {
         "memory.kmem.usage_in_bytes",
         "memory.kmem.tcp.usage_in_bytes",
         "memory.failcnt",
+        "memory.memsw.failcnt",
         "memory.oom_control",
     ),
     "cpu": ("cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
@@ -86,6 +87,12 @@ def scaled(value: int | None, per_second: float) -> float | None:
     return None if value is None else value / per_second
 
 
+def limit_hits_v1(texts: Texts) -> int | None:
+    """Of memory, and of memory and swap together: with no swap allowed the second comes first."""
+    hits = single(texts, "memory.failcnt")
+    return None if hits is None else hits + (single(texts, "memory.memsw.failcnt") or 0)
+
+
 def memory_v1(texts: Texts) -> MemoryStats:
     """The memory controller; totals, so that a cgroup below the leaf counts too."""
     stat = keyed(texts, "memory.stat")
@@ -100,7 +107,7 @@ def memory_v1(texts: Texts) -> MemoryStats:
         mapped=stat.get("total_mapped_file"),
         kernel=single(texts, "memory.kmem.usage_in_bytes"),
         sock=single(texts, "memory.kmem.tcp.usage_in_bytes"),
-        limit_hits=single(texts, "memory.failcnt"),
+        limit_hits=limit_hits_v1(texts),
         oom_kills=keyed(texts, "memory.oom_control").get("oom_kill"),
     )
 

@@ -35,6 +35,7 @@ class MemoryStats:
         kernel: what the kernel holds for the box, of which `kernel_stack`, `pagetables`, `slab`
             and `sock` (network buffers) are parts; v1 has `kernel` and `sock` alone.
         limit_hits: how often the ceiling was reached; each time the kernel tried to reclaim.
+            v1's failcnt, which Linux 6.18 leaves at 0.
         oom_kills: processes that the kernel killed for memory.
 
     Source: kernel Documentation/admin-guide/cgroup-v2.rst, "memory.stat", "memory.events";
