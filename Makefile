@@ -47,5 +47,13 @@ format:
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
 
+# What a launch costs. CASE=NAME for one question; see bench/README.md.
+BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
+.PHONY: bench-full bench-check bench-profile
 bench: $(VENV)/done
-	$(BIN)/python bench/resident.py
+	@tools/apt $(BENCH_APT)
+	$(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(BENCH)
+
+bench-full: $(VENV)/done
+	@tools/apt $(BENCH_APT)
+	$(BIN)/python -m bench --full --json build/bench/full.json --svg build/bench/plots $(BENCH)

@@ -235,21 +235,63 @@ long op_root_bind(struct iso_ctx *ctx, const struct iso_op *op)
 	return r;
 }
 
+static long check_cwd(void)
+{
+	char cwd[8] = "";
+	long r = sys(chdir, "/");
+	if (r == 0)
+		r = sys(getcwd, cwd, sizeof cwd); /* "(unreachable)" if we are not inside */
+	return r < 0 ? r : cwd[0] == '/' && cwd[1] == 0 ? 0 : -EXDEV;
+}
+
+static void leave_root(struct iso_ctx *ctx)
+{
+	(void)sys(close, ctx->root_fd); /* O_PATH: nothing to report */
+	ctx->root_fd = -1;
+}
+
 long op_pivot_root(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)op;
-	char cwd[8] = "";
 	long r = sys(fchdir, ctx->root_fd);
 	if (r == 0)
 		r = sys(pivot_root, ".", ".");
 	if (r == 0)
 		r = sys(umount2, ".", ISO_MNT_DETACH);
-	if (r == 0)
-		r = sys(chdir, "/");
 	if (r < 0)
 		return r;
-	(void)sys(close, ctx->root_fd);
-	ctx->root_fd = -1;
-	r = sys(getcwd, cwd, sizeof cwd); /* "(unreachable)" if we are not inside */
-	return r < 0 ? r : cwd[0] == '/' && cwd[1] == 0 ? 0 : -EXDEV;
+	leave_root(ctx);
+	return check_cwd();
+}
+
+/* An empty file or directory, of the kind that the host path has, for a later bind. */
+long op_place(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	long source = open_host(iso_str(ctx, op, 0));
+	if (source < 0)
+		return op->flags & ISO_F_OPTIONAL && iso_absent(source) ? 0 : source;
+	const char *target = iso_str(ctx, op, 1);
+	long r = iso_is_dir(source);
+	if (r >= 0)
+		r = r ? iso_make_dirs(ctx, target, 0755) : iso_make_file(ctx, target, 0644);
+	(void)sys(close, source);
+	return r;
+}
+
+/* The clone has given us a copy of a template, whose root is ours. */
+long op_root_here(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	(void)op;
+	long fd = sys(openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	ctx->root_fd = (int32_t)fd;
+	return 0;
+}
+
+long op_root_leave(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	(void)op;
+	leave_root(ctx);
+	return check_cwd();
 }

@@ -98,7 +98,11 @@ struct iso_op {
 #define ISO_OP_TIMENS            46 /* s0: text for /proc/self/timens_offsets */
 #define ISO_OP_IDMAP             47 /* s0: uid_map; s1: gid_map; of this process; setgroups denied */
 #define ISO_OP_SETSCHED          48 /* n0: policy; n1: priority */
-#define ISO_OP_LAST              48
+/* s0: host path; s1: path in root: an empty directory or file of the same kind; OPTIONAL */
+#define ISO_OP_PLACE             56
+#define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
+#define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+#define ISO_OP_LAST              60 /* codes below it without a step are refused */
 
 /* ---- records ------------------------------------------------------------------------- */
 #define ISO_STEP_READY 0xffffffff /* set-up done, before the last irreversible op */
@@ -149,15 +153,17 @@ struct iso_record {
 struct iso_spawned {
 	int32_t pid;
 	int32_t pidfd;
+	int32_t entered; /* of a failure: 0 if it was the entry into `mount_ns` */
 };
 
 /* Check a blob. 0, or -EINVAL with *where = offset of what is wrong. */
 int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 
 /* Start a process by clone3 and run the plan in it.  `slots` are the caller's fd numbers.
+ * `mount_ns`: -1, or the fd of a mount namespace that it starts with a copy of.
  * 0 or -errno of clone; failures of ops come as iso_fail records on the plan's pipe. */
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
-	      int32_t shares_memory, struct iso_spawned *out);
+	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
 
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */

@@ -39,6 +39,7 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
@@ -85,6 +86,7 @@ __all__ = [
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
+    "Timing",
     "Usage",
     "Violated",
     "allow",

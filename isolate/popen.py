@@ -27,6 +27,7 @@ from isolate.supervise.outcome import Outcome, judge
 from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.timeline import Sample, timeline_interval
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 __all__ = ["Place", "Popen"]
@@ -128,6 +129,7 @@ class Popen(subprocess.Popen[Any]):
 
     Attributes:
         outcome, usage: None until it has ended.
+        timing: seconds of set-up by phase, a mapping by name.
         timeline: the samples so far, oldest first.
         pid: as the caller sees it; -1 if it had ended already.
 
@@ -256,6 +258,13 @@ class Popen(subprocess.Popen[Any]):
     def timeline(self) -> tuple[Sample, ...]:
         """Memory and processor time so far, if asked for."""
         return self.supervision.meter.samples if self.supervision else ()
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of set-up by phase: the box's, and this program's start."""
+        assert self.supervision is not None
+        place, pump = self.supervision.place, self.supervision.pump
+        return place.session.timing.of_program(pump.process.stamps)
 
     @property
     def pidfd(self) -> int:

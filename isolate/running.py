@@ -221,7 +221,7 @@ def run_in(
         outcome=outcome,
         usage=usage,
         guarantees=session.plan.guarantees,
-        timing=session.timing,
+        timing=session.timing.of_program(process.stamps),
         timeline=meter.samples,
     )
     if options.check:

@@ -34,6 +34,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
+from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -230,6 +231,11 @@ class Box(Observed):
     def pid(self) -> int:
         """The pid of the box's init, as the caller sees it."""
         return self.session.alive.pid
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of the box's set-up by phase."""
+        return self.session.timing
 
     @property
     def pidfd(self) -> int:

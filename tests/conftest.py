@@ -93,8 +93,13 @@ def leaves() -> set[str]:
 
 def descriptors() -> dict[str, str]:
     """Our open files, but for those that the library keeps for the life of the process."""
+    from isolate.supervise.template import TEMPLATES
+
+    kept = {str(template.fd) for template in TEMPLATES.kept.values()}
     found = {}
     for fd in os.listdir("/proc/self/fd"):
+        if fd in kept:
+            continue
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:

@@ -104,6 +104,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
     assert all(op.phase < BOX_PHASES for op in draft.ops)
     plan = Plan(
         clone_flags=draft.clone_flags,
+        template=in_order(draft.template),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),

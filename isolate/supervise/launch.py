@@ -7,14 +7,13 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
-from isolate.plan.encode import Body, Encoded, encode, encode_body, encode_program
-from isolate.plan.hints import hint
+from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
@@ -22,27 +21,15 @@ from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.process import Process, pid_of
+from isolate.supervise.setup import ANSWER_SECONDS, failure, parent_step, set_up
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 
 __all__ = ["Session"]
 
 END_SECONDS = 5.0
-ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
-
-
 KEPT = 256
-SETUPS: dict[int, tuple[tuple[Op, ...], Encoded]] = {}
 BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
-
-
-def setup_blob(ops: tuple[Op, ...]) -> Encoded:
-    """Cached by identity, which the entry keeps: a policy's set-up is the same every time."""
-    found = SETUPS.get(id(ops))
-    if found is None:
-        if len(SETUPS) >= KEPT:
-            SETUPS.clear()
-        SETUPS[id(ops)] = found = (ops, encode(ops))
-    return found[1]
 
 
 def program_blob(program: Program) -> Encoded:
@@ -55,28 +42,6 @@ def program_blob(program: Program) -> Encoded:
     return encode_program(found[1], program.exec)
 
 
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
-    """The error of one op, with its cause."""
-    op = ops[min(step, len(ops) - 1)]
-    found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
-    found.__cause__ = OSError(error, os.strerror(error))
-    return found
-
-
-@contextmanager
-def parent_step(about: str) -> Iterator[None]:
-    """What fails in the parent names its step, as an op does."""
-    try:
-        yield
-    except IsolateError:
-        raise
-    except OSError as error:
-        late = isinstance(error, TimeoutError)
-        number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
-        raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
-
-
 class Session:
     """Opened by `start`; ended, with all that is in it, by `close`."""
 
@@ -87,7 +52,7 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
         self.closed = False
         self.counted = Counters()
         self.counted_extra = Extra()
@@ -100,43 +65,31 @@ class Session:
         """
         began = time.monotonic()
         try:
-            steps.prepare(self.plan.steps, self.made)
+            steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags)
+                self.init = start_init(self.plan.clone_flags, self.made.mount_ns)
             cloned = time.monotonic()
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = self.set_up(self.init)
+                record = set_up(self.init, self.setup_ops(), self.made.fds)
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
+        self.timing = Timing(
+            began=began,
+            prepared=prepared,
+            cloned=cloned,
+            ended_ns=record.at_ns,
+            phase_ns=record.phase_ns,
+        )
         return self
 
-    def set_up(self, init: Init) -> InitRecord:
-        """Plan.setup, in init itself."""
-        ops = self.plan.setup
-        if self.made.absent:
-            ops = tuple(op for op in ops if not self.made.absent.intersection(op.slots))
-        blob = setup_blob(ops)
-        fd = channel.blob_fd(blob.blob)
-        try:
-            fds = [fd, *(self.made.fds[name] for name in blob.slots)]
-            status = channel.ask(init.control, Request.SETUP, fds)
-        finally:
-            os.close(fd)
-        try:
-            record, _ = status.receive(ANSWER_SECONDS)
-        finally:
-            status.close()
-        if record.error:
-            raise failure(ops, record.step, record.error)
-        return record
+    def setup_ops(self) -> tuple[Op, ...]:
+        """Plan.setup, without what is optional and not there."""
+        if not self.made.absent:
+            return self.plan.setup
+        return tuple(op for op in self.plan.setup if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:
@@ -204,6 +157,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
@@ -254,6 +208,16 @@ class Session:
         finally:
             status.close()
 
+    def end_all(self) -> None:
+        """End every process, the frozen first: init can't reap those."""
+        try:
+            self.freezer.end()
+        finally:
+            if self.init is not None:
+                if not self.plan.clone_flags & 0x20000000:
+                    self.end()  # without a pid namespace init has to kill them itself
+                self.init.close()
+
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
         with self.lock:
@@ -263,11 +227,7 @@ class Session:
                 self.closed = True
                 return
             try:
-                self.freezer.end()
-                if self.init is not None:
-                    if not self.plan.clone_flags & 0x20000000:
-                        self.end()  # without a pid namespace init has to kill them itself
-                    self.init.close()
+                self.end_all()
                 self.counters()
                 self.extra()
                 self.freezer.close()

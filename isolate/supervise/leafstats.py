@@ -122,6 +122,8 @@ def extra(leaf: Any) -> Extra:
     if UNIFIED in directories:
         texts = texts_of(directories[UNIFIED], ("cpu.stat", "io.stat"))
         stats, has_io = parse_v2(texts, 0.0, 0.0), "io.stat" in texts
+    elif not directories.keys() & {"cpu", "blkio"}:
+        return Extra()
     else:
         texts = {}
         for controller in ("cpu", "blkio"):

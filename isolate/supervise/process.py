@@ -48,9 +48,11 @@ class Process:
 
     Attributes:
         taken: whether it may have begun; always so for a program that was started.
+        stamps: when it was cloned and was about to exec, nanoseconds of CLOCK_MONOTONIC.
     """
 
     taken = True
+    stamps = (0, 0)
 
     def __init__(self, pid: int, pidfd: int, status: Status) -> None:
         self.pid = pid

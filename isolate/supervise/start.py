@@ -168,8 +168,11 @@ def read_records(fd: int, seconds: float | None = None) -> bytes:
     raise TimeoutError(f"no end of set-up within {seconds} s")
 
 
-def start_init(clone_flags: int) -> Init:
+def start_init(clone_flags: int, mount_ns: int = -1) -> Init:
     """Start isolate-init in new namespaces.
+
+    Args:
+        mount_ns: the fd of a mount namespace that its own is a copy of; -1: the caller's.
 
     Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
     """
@@ -186,12 +189,16 @@ def start_init(clone_flags: int) -> Init:
     }
     try:
         fds = [named[name] for name in encoded.slots]
-        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True)
+        pid, pidfd = native.spawn(
+            encoded.blob, fds, shares_memory=True, mount_ns=mount_ns
+        )
     except OSError as error:
         ours.close()
         os.close(read_fd)
-        kinds = flags.namespace_names(clone_flags)
-        op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=f"clone3 with {kinds}")
+        about = f"clone3 with {flags.namespace_names(clone_flags)}"
+        if error.filename == "setns":
+            about = "enter the template of the mount tree"
+        op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=about)
         number = error.errno or 0
         raise LaunchError(0, op, number, hint(op, number, None), steps=len(ops)) from error
     finally:

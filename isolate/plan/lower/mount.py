@@ -13,7 +13,7 @@ from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.policy.mount import Mount
 
-__all__ = ["dev", "lower", "proc", "tmpfs"]
+__all__ = ["dev", "devices", "lower", "private_dev", "proc", "tmpfs"]
 
 SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 STRICT = SAFE | MOUNT_ATTR_NOEXEC
@@ -44,8 +44,8 @@ def tmpfs(
     )  # fmt: skip
 
 
-def dev(draft: Draft, origin: object, target: str) -> None:
-    """A small /dev; its directory itself is read-only in the end."""
+def devices(draft: Draft, origin: object, target: str) -> None:
+    """A small /dev, read-only in the end, with the places of what `private_dev` mounts."""
     tmpfs(draft, origin, target, 65536, 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     for name in DEVICES:
         attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
@@ -55,16 +55,31 @@ def dev(draft: Draft, origin: object, target: str) -> None:
             OpCode.SYMLINK, Phase.MOUNT, f"link {target}/{name} to {text}", origin,
             text.encode(), encoded(f"{target}/{name}"),
         )  # fmt: skip
-    draft.op(
-        OpCode.MOUNT_NEW, Phase.MOUNT, f"mount devpts on {target}/pts", origin,
-        b"devpts", b"ptmxmode=0666\0mode=0620", encoded(f"{target}/pts"),
-        nums=(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,), flags=OpFlag.MAKE_DIR,
-    )  # fmt: skip
-    tmpfs(draft, origin, f"{target}/shm", 64 << 20, 0o1777)
+    for name in ("pts", "shm"):
+        path = f"{target}/{name}"
+        draft.op(
+            OpCode.MKDIR, Phase.MOUNT, f"make {path}", origin, encoded(path), nums=(0o755,)
+        )
     draft.op(
         OpCode.MOUNT_ATTR, Phase.MOUNT, f"make {target} read-only", origin,
         encoded(target), nums=(MOUNT_ATTR_RDONLY,),
     )  # fmt: skip
+
+
+def private_dev(draft: Draft, origin: object, target: str) -> None:
+    """Pseudo-terminals and shared memory of the box's own."""
+    draft.op(
+        OpCode.MOUNT_NEW, Phase.MOUNT, f"mount devpts on {target}/pts", origin,
+        b"devpts", b"ptmxmode=0666\0mode=0620", encoded(f"{target}/pts"),
+        nums=(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,),
+    )  # fmt: skip
+    tmpfs(draft, origin, f"{target}/shm", 64 << 20, 0o1777)
+
+
+def dev(draft: Draft, origin: object, target: str) -> None:
+    """Both."""
+    devices(draft, origin, target)
+    private_dev(draft, origin, target)
 
 
 def proc(draft: Draft, origin: object, target: str) -> None:
