@@ -7,6 +7,8 @@ APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu 
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
 .PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
+.PHONY: test-vm
+.PHONY: test-nested
 
 $(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
 	@tools/apt $(APT)
@@ -31,6 +33,13 @@ test-pythons:
 
 test-unprivileged:
 	tools/unprivileged
+
+# cgroup v2 and AppArmor, under a Debian kernel in qemu: as root and as an ordinary user.
+test-vm:
+	tools/vm/run
+# Inside containers (crun, with Docker's filter and masks) and inside bwrap.
+test-nested:
+	tools/nested/leg
 
 # The C part: warnings are errors; child code calls nothing; the other architecture builds.
 native-check: $(VENV)/done

@@ -29,6 +29,7 @@ from isolate.policy.ambient import outside
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
@@ -63,6 +64,7 @@ __all__ = [
     "IdMap",
     "IsolateError",
     "Killed",
+    "Landlock",
     "LaunchError",
     "LimitExceeded",
     "LimitHit",

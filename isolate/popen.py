@@ -123,7 +123,8 @@ class Popen(subprocess.Popen[Any]):
         args: a list of strings; no shell.
         bufsize, stdin, stdout, stderr, cwd, env, text, universal_newlines, encoding, errors,
             pipesize, pass_fds: as there. stdin=None is /dev/null.
-        timeout: seconds; then the program is killed, and `outcome` is `TimedOut`.
+        timeout: seconds; then the program and all that descends from it is killed, and `outcome`
+            is `TimedOut`. `kill()` ends the program alone, as there.
         timeline: True, or seconds between samples, see `Completed`.
         place: where; by default what `with` has collected, else a fresh `Sandbox()`.
 
@@ -214,8 +215,7 @@ class Popen(subprocess.Popen[Any]):
                         sinks.append(sink)
                 process = place.session.spawn(ops, names, place.last)
             undo.callback(process.close)
-            session = place.session
-            kill = session.kill if place.last else partial(session.kill_program, process)
+            kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
             meter = Meter(place.session, pump, self.interval)
             return Supervision(place, pump, undo.pop_all(), meter)

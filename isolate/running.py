@@ -202,7 +202,7 @@ def run_in(
             ops = compile_program(policy, command, host)
             process = session.spawn(ops, streams.given, last)
         ours.callback(process.close)
-        kill = session.kill if last else partial(session.kill_program, process)
+        kill = partial(session.kill_tree, process)
         pump = Pump(process, limits, kill, session.counters, streams.sinks)
         pump.stdin_fd, pump.stdin = streams.stdin_fd, memoryview(data)
         streams.stdin_fd = -1

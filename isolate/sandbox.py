@@ -19,6 +19,7 @@ from isolate.completed import Completed
 from isolate.composition import accounted, compose
 from isolate.errors import PolicyError
 from isolate.host.facts import Host
+from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
 from isolate.observing import Observed
 from isolate.plan.compile import compile_box, compile_plan
@@ -189,7 +190,7 @@ class Box(Observed):
         self.sandbox = sandbox
         self.host = this_host()
         self.policy = accounted(sandbox.policy)
-        self.session = Session(compile_box(self.policy, self.host)).start()
+        self.session = Session(compile_box(self.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
@@ -329,4 +330,6 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         session.close()
 
 
-ambient.bind_verbs(run=run, popen=Popen, call=call, place=collected_place)
+ambient.bind_verbs(
+    run=run, popen=Popen, call=call, place=collected_place, needed_files=needed_files
+)

@@ -8,7 +8,7 @@ import isolate
 PUBLIC = """
     INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
-    IsolateError Killed LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
+    IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
     SandboxViolation TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated allow call

@@ -16,14 +16,21 @@ from attrs import evolve, frozen
 
 from isolate.supervise import cgroupfs
 from isolate.supervise.leafstats import UNIFIED, read_directories, read_tree, text_of
-from isolate.supervise.proctree import ProcessFacts, below, command_line, printable, snapshot
+from isolate.supervise.proctree import (
+    INIT,
+    ProcessFacts,
+    below,
+    command_line,
+    is_keeper,
+    printable,
+    snapshot,
+)
 from isolate.supervise.stats import Stats
 
 __all__ = ["BoxFacts", "find_boxes", "parse_locks", "parse_mounts"]
 
 NAME = re.compile(r"isolate-(\d{1,10})-(\d{1,10})-[0-9a-f]{8}", re.ASCII)
 LOCK = re.compile(r"\bFLOCK\s.*\s([0-9a-f]+):([0-9a-f]+):(\d+)\s", re.ASCII)
-INIT = "isolate-init"
 MOST_DIRECTORIES = 20_000
 DEPTH = 12
 
@@ -126,8 +133,13 @@ def live_leaves(mounts: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def inits(processes: Mapping[int, ProcessFacts]) -> list[ProcessFacts]:
     """Every isolate-init, oldest first; both names are its own word, so this is for display."""
-    found = [each for each in processes.values() if each.name == INIT and each.state != "Z"]
-    return sorted((each for each in found if command_line(each.pid) == INIT), key=age)
+    named = {each.pid: each for each in processes.values() if each.name == INIT}
+    found = [
+        each
+        for each in named.values()
+        if each.parent not in named and each.state != "Z" and command_line(each.pid) == INIT
+    ]
+    return sorted(found, key=age)
 
 
 def age(process: ProcessFacts) -> tuple[int, int]:
@@ -197,12 +209,15 @@ def number_of(name: str) -> int:
 def of_init(init: ProcessFacts, processes: Mapping[int, ProcessFacts]) -> BoxFacts:
     """A box without a leaf."""
     owner = processes.get(init.parent)
+    inside = [
+        each for each in below(init.pid, processes.values()) if not is_keeper(each, init.pid)
+    ]
     return BoxFacts(
         name=f"init-{init.pid}",
         owner=init.parent,
         owner_name=printable(owner.name) if owner else "",
         init=init.pid,
-        processes=tuple(below(init.pid, processes.values())),
+        processes=tuple(inside),
     )
 
 

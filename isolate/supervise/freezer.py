@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,7 @@ from typing import Any
 
 from isolate.errors import HostLacks, IsolateError
 from isolate.supervise import cgroupfs
+from isolate.supervise.channel import Status
 from isolate.supervise.leafstats import UNIFIED, text_of
 
 __all__ = ["Freezer", "kill_leaf", "reclaim"]
@@ -48,6 +51,13 @@ def move(directory: str, pid: int) -> None:
         write(directory, "cgroup.procs", str(pid))
     except ProcessLookupError:
         return
+
+
+def is_killed(pid: int) -> bool:
+    """Whether SIGKILL waits for a process to go on (proc_pid_status(5), SigPnd and ShdPnd)."""
+    text = text_of(f"/proc/{pid}/status") or ""
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\s*([0-9a-f]+)$", text, re.MULTILINE)
+    return any(int(mask, 16) >> (signal.SIGKILL - 1) & 1 for mask in masks)
 
 
 def v1_parent() -> str:
@@ -196,10 +206,20 @@ class Freezer:
         with self.gate:
             self.frozen = False
 
-    def release(self, pid: int) -> None:
-        """A process that was just killed dies, frozen or not; v2 needs no help."""
-        if self.frozen and self.directory and pid > 0:
-            move(os.path.dirname(self.directory), pid)
+    def release_until(self, answered: Status) -> None:
+        """While init ends a program's tree, let what it has killed die; v2 needs no help.
+
+        A child of a killed process gets killed only when that has died: so over and over.
+        """
+        if not (self.frozen and self.directory):
+            return
+        poller = select.poll()
+        poller.register(answered, select.POLLIN)
+        end = time.monotonic() + FREEZE_SECONDS
+        while not poller.poll(LOOK * 1000) and time.monotonic() < end:
+            for pid in members(self.directory):
+                if is_killed(pid):
+                    move(os.path.dirname(self.directory), pid)
 
     def end(self) -> None:
         """The box is being killed: what is frozen on v1 is killed and thawed."""

@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+
+from attrs import evolve
 
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
@@ -20,8 +22,14 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
-from isolate.supervise.process import Process, pid_of
-from isolate.supervise.setup import ANSWER_SECONDS, failure, parent_step, set_up
+from isolate.supervise.process import Process
+from isolate.supervise.setup import (
+    ANSWER_SECONDS,
+    Setup,
+    ask_set_up,
+    failure,
+    parent_step,
+)
 from isolate.supervise.start import Init, read_records, start_init
 from isolate.supervise.timing import Timing
 
@@ -53,13 +61,16 @@ class Session:
         self.owner = os.getpid()
         self.lock = threading.Lock()
         self.timing = Timing()
+        self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
         self.counted_extra = Extra()
         self.freezer = Freezer()
 
     def start(self) -> Session:
-        """Run the parent's steps, start init, and have it set the box up.
+        """Run the parent's steps, start init, and ask it to set the box up.
+
+        Init works while the caller goes on; `settle` waits for it, and so does the first program.
 
         Raises: LaunchError, HostLacks; then everything is undone.
         """
@@ -69,20 +80,29 @@ class Session:
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = start_init(self.plan.clone_flags, self.made.mount_ns)
-            cloned = time.monotonic()
+            self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = set_up(self.init, self.setup_ops(), self.made.fds)
+                self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
+            steps.prepare(self.plan, self.made, meanwhile=True)
         except BaseException:
             self.close()
             raise
-        self.timing = Timing(
-            began=began,
-            prepared=prepared,
-            cloned=cloned,
-            ended_ns=record.at_ns,
-            phase_ns=record.phase_ns,
-        )
+        return self
+
+    def settle(self) -> Session:
+        """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
+        with self.lock:
+            pending, self.pending = self.pending, None
+        if pending is None:
+            return self
+        try:
+            with parent_step("have isolate-init set the box up"):
+                record = pending.settle()
+        except BaseException:
+            self.close()
+            raise
+        self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
         return self
 
     def setup_ops(self) -> tuple[Op, ...]:
@@ -121,7 +141,7 @@ class Session:
             named = {**self.made.fds, **fds, "record": write_fd}
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
-            flags = channel.SPAWN_LAST if last else 0
+            flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)
@@ -139,15 +159,16 @@ class Session:
             os.close(read_fd)
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
-        """Wait for the exec, or for what stood in its way."""
+        """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
+        data = read_records(read_fd, ANSWER_SECONDS)
+        self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
-        process = Process(record.pid, pidfd, status)
+        process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
@@ -188,11 +209,24 @@ class Session:
             self.init.kill()
             self.freezer.end()
 
-    def kill_program(self, process: Process) -> None:
-        """SIGKILL one program, which has to be thawed for it where the box is frozen."""
-        process.kill()
-        if self.freezer.frozen and process.pidfd >= 0:
-            self.freezer.release(pid_of(process.pidfd))
+    def kill_tree(self, process: Process, wait: bool = False) -> None:
+        """Kill a program and all that descends from it; the rest of the box lives on.
+
+        Args:
+            wait: until nothing of it is left.
+        """
+        if not process.serial:
+            self.kill()  # the box is that program's alone
+            return
+        request = (Request.KILL, (), process.pid, process.serial)
+        try:
+            with closing(channel.ask(self.alive.control, *request)) as status:
+                self.freezer.release_until(status)
+                _ = wait and status.receive(ANSWER_SECONDS)
+        except InitGone:
+            return  # and so is all that was in the box
+        except TimeoutError:
+            self.kill()  # init is stopped, or can't end it: then everything
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
@@ -227,6 +261,9 @@ class Session:
                 self.closed = True
                 return
             try:
+                if self.pending is not None:
+                    self.pending.status.close()
+                    self.pending = None
                 self.end_all()
                 self.counters()
                 self.extra()

@@ -38,6 +38,8 @@ class Meter:
     def run(self) -> End:
         """Pump until the end."""
         end = self.pump.run()
+        if self.pump.verdict is not None and self.pump.process.serial:
+            self.session.kill_tree(self.pump.process, wait=True)  # nothing of it may live on
         self.wall = time.monotonic() - self.pump.began
         return end
 

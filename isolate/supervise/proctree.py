@@ -12,8 +12,9 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-__all__ = ["ProcessFacts", "below", "parse_stat", "printable", "snapshot"]
+__all__ = ["INIT", "ProcessFacts", "below", "is_keeper", "parse_stat", "printable", "snapshot"]
 
+INIT = "isolate-init"
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGESIZE")
 MOST_READ = 4096
@@ -115,6 +116,15 @@ def below(root: int, processes: Iterable[ProcessFacts]) -> list[ProcessFacts]:
                 found.append(each)
                 todo.append(each.pid)
     return found
+
+
+def is_keeper(process: ProcessFacts, init_pid: int, proc: str = "/proc") -> bool:
+    """Whether it is isolate-init's own, one for each program, and not a program that has taken
+    that name: programs have no_new_privs, which can't be put off."""
+    if process.parent != init_pid or process.name != INIT:
+        return False
+    status = read_text(f"{proc}/{process.pid}/status") or ""
+    return "\nNoNewPrivs:\t0\n" in status
 
 
 def command_line(pid: int, proc: str = "/proc") -> str:

@@ -91,7 +91,6 @@ class Timeline:
     def finish(self) -> None:
         """The last sample, of the end; in the place of one that was taken just before."""
         now = time.monotonic()
-        close = self.began + self.samples[-1].at > now - self.interval / 4 if self.samples else False
-        if close and len(self.samples) > 1:
-            del self.samples[-1]
+        late = [each for each in self.samples[1:] if self.began + each.at > now - self.interval / 4]
+        del self.samples[len(self.samples) - len(late) :]
         self.take(now)

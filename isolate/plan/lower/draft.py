@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import Factory, define
 
+from isolate.abi.flags import NAMESPACES
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.errors import HostLacks
 from isolate.host.facts import Host
@@ -88,6 +89,14 @@ class Draft:
         """
         if name not in self.policy.weaken:
             raise HostLacks(name, why, f'{hint}; or weaken={{"{name}"}} to run without')
+        self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
+
+    def new(self, kind: str) -> bool:
+        """Whether the box has a new namespace of that kind, in spite of what was weakened."""
+        return bool(self.clone_flags & NAMESPACES[kind])
+
+    def weaker(self, name: str, why: str) -> None:
+        """A second lock that this host hasn't; the first one holds."""
         self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
 
     def bind(

@@ -25,6 +25,10 @@ LINKS = (
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 )
+PROC_HINT = (
+    "start the container with --security-opt systempaths=unconfined (podman: unmask=ALL), or share "
+    'its own with Mount.bind("/proc", "/proc") beside weaken={"proc"}'
+)
 # HARDENING 11: /proc is mostly harmless in a pid namespace, but for what belongs to the machine.
 PROC_READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
 PROC_MASKED = """
@@ -83,7 +87,14 @@ def dev(draft: Draft, origin: object, target: str) -> None:
 
 
 def proc(draft: Draft, origin: object, target: str) -> None:
-    """/proc of this pid namespace, without the machine's own knobs."""
+    """/proc of this pid namespace, without the machine's own knobs.
+
+    Weakened it is empty: the one around us would show other processes. Raises: HostLacks.
+    """
+    if draft.host.proc_why and draft.new("user"):
+        draft.lacks("proc", draft.host.proc_why, PROC_HINT)
+        tmpfs(draft, origin, target, 4096, 0o555, STRICT | MOUNT_ATTR_RDONLY)
+        return
     draft.op(
         OpCode.MOUNT_NEW, Phase.MOUNT, f"mount proc on {target}", origin,
         b"proc", None, encoded(target), nums=(STRICT,), flags=OpFlag.MAKE_DIR,
