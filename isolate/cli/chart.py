@@ -15,6 +15,7 @@ __all__ = ["HEIGHT", "WIDTH", "Line", "Text", "chart", "cores", "ticks"]
 WIDTH, HEIGHT = 800, 480
 LEFT, RIGHT, TOP, BOTTOM, GAP = 90, 20, 44, 40, 44
 GREY, BLUE, RED, BLACK = "#cccccc", "#1f5fa8", "#b03a2e", "#222222"
+LEAST = 1e-9  # smaller spans and values are nothing
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 Point = tuple[float, float]
 
@@ -53,7 +54,7 @@ class Panel:
 
 def ticks(most: float, count: int = 5) -> list[float]:
     """Round numbers from 0 up to the first that is not below `most`."""
-    if not most > 0 or math.isinf(most):
+    if not most > LEAST or math.isinf(most):
         return [0.0, 1.0]
     rough = most / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
@@ -72,7 +73,7 @@ def cores(samples: Sequence[Sample]) -> tuple[Point, ...]:
     found = []
     for early, late in zip(samples, samples[1:], strict=False):
         passed = late.at - early.at
-        if early.cpu is not None and late.cpu is not None and passed > 0:
+        if early.cpu is not None and late.cpu is not None and passed > LEAST:
             found.append((late.at, max(0.0, late.cpu - early.cpu) / passed))
     return tuple(found)
 
