@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from isolate.cli.explaining import doctor, explain
@@ -39,9 +37,6 @@ def start(args: list[str] | None = None) -> int:
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         return 130  # as a shell has it for SIGINT
-    except BrokenPipeError:
-        sys.stdout = None  # the reader is gone; nothing more can be written
-        return 141
     except (IsolateError, OSError) as error:
         click.echo(f"isolate: {type(error).__name__}: {error}", err=True)
         return failure_status(error) if isinstance(error, IsolateError) else FAILED
