@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from isolate import CpuTimeLimitExceeded, Exited, Killed, LimitHit, Sandbox, TimedOut
+from isolate import CpuTimeLimitExceeded, Exited, HostLacks, Killed, LimitHit, Sandbox, TimedOut
 
 needs_cgroup = pytest.mark.needs("cgroup1")
 BURN = "import time\ndef burn(s):\n    end = time.process_time() + s\n" \
@@ -103,9 +103,13 @@ def test_the_first_of_two_limits_is_the_verdict():
 
 @pytest.mark.needs("unprivileged")
 def test_without_a_cgroup_one_process_is_held_by_its_rlimit():
-    done = python("burn(30)", cpu_time=1)
+    with pytest.raises(HostLacks, match=r"cpu_time.*Delegate=yes"):
+        python("burn(30)", cpu_time=1)
+    done = python("burn(30)", cpu_time=1, weaken={"cpu_time"})
     assert isinstance(done.outcome, LimitHit)
     assert done.outcome.limit == "cpu_time"
+    held = {each.name: each.verdict for each in done.guarantees}
+    assert held["cpu_time"] == "weakened"
 
 
 @needs_cgroup
