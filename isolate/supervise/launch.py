@@ -21,6 +21,8 @@ from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
+from isolate.supervise.freezer import Freezer
+from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.process import Process
 from isolate.supervise.setup import (
     ANSWER_SECONDS,
@@ -63,6 +65,8 @@ class Session:
         self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
+        self.counted_extra = Extra()
+        self.freezer = Freezer()
 
     def start(self) -> Session:
         """Run the parent's steps, start init, and ask it to set the box up.
@@ -139,7 +143,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
-        with parent_step("have isolate-init start the program"):
+        with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
@@ -202,10 +206,23 @@ class Session:
             self.counted = leaf.counters()
         return self.counted
 
+    def extra(self) -> Extra:
+        """Further counters, also after the end."""
+        if not self.closed:
+            self.counted_extra = extra(self.made.leaf)
+        return self.counted_extra
+
+    def moment(self) -> Moment:
+        """Memory and processor time now; None of both when the box has ended."""
+        if self.init is None or self.closed:
+            return Moment(None, None)
+        return moment(self.made.leaf, self.init.pid)
+
     def kill(self) -> None:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+            self.freezer.end()
 
     def kill_tree(self, process: Process, wait: bool = False) -> None:
         """Kill a program and all that descends from it; the rest of the box lives on.
@@ -219,6 +236,7 @@ class Session:
         request = (Request.KILL, (), process.pid, process.serial)
         try:
             with closing(channel.ask(self.alive.control, *request)) as status:
+                self.freezer.release_until(status)
                 _ = wait and status.receive(ANSWER_SECONDS)
         except InitGone:
             return  # and so is all that was in the box
@@ -239,6 +257,16 @@ class Session:
         finally:
             status.close()
 
+    def end_all(self) -> None:
+        """End every process, the frozen first: init can't reap those."""
+        try:
+            self.freezer.end()
+        finally:
+            if self.init is not None:
+                if not self.plan.clone_flags & 0x20000000:
+                    self.end()  # without a pid namespace init has to kill them itself
+                self.init.close()
+
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
         with self.lock:
@@ -251,11 +279,10 @@ class Session:
                 if self.pending is not None:
                     self.pending.status.close()
                     self.pending = None
-                if self.init is not None:
-                    if not self.plan.clone_flags & 0x20000000:
-                        self.end()  # without a pid namespace init has to kill them itself
-                    self.init.close()
+                self.end_all()
                 self.counters()
+                self.extra()
+                self.freezer.close()
             finally:
                 self.closed = True
                 self.undo.close()

@@ -14,7 +14,7 @@ from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, trees
+from isolate.supervise import cgroupfs, freezer, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -114,6 +114,7 @@ def keep_id_map(step: Step, made: Prepared) -> None:
 
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
+    freezer.reclaim()
     made.leaf = cgroupfs.create(step.args[0])
     made.undo.callback(made.leaf.close)
     made.fds.update(made.leaf.join_fds)
