@@ -20,6 +20,7 @@ CHILD_SOURCES = (
     "child_limit.c",
     "child_lsm.c",
     "child_mount.c",
+    "child_ns.c",
 )
 PARENT_SOURCES = ("plan.c", "spawn.c", "enter.c")
 INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "plan.c", *CHILD_SOURCES)

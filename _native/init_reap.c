@@ -105,8 +105,16 @@ static _Noreturn void give_up(void)
 		(void)sys(exit_group, 1);
 }
 
-static void kill_listed(void)
+/* A number of another pid namespace's /proc may be anybody: only our own children are meant. */
+static int is_child(int32_t pid)
 {
+	return sys(waitid, P_PID, pid, NULL, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL) == 0;
+}
+
+/* How many there were to kill. */
+static int kill_listed(void)
+{
+	int found = 0;
 	char text[4096];
 	long n = sys(pread64, children_fd, text, sizeof text, 0);
 	int32_t pid = 0;
@@ -115,17 +123,25 @@ static void kill_listed(void)
 			pid = pid * 10 + (text[i] - '0');
 			continue;
 		}
-		if (pid > 1)
+		if (pid > 1 && is_child(pid)) {
 			(void)sys(kill, pid, SIGKILL); /* dead already: then it is reaped below */
+			found++;
+		}
 		pid = 0;
 	}
+	return found;
 }
 
-static void kill_known(void)
+static int kill_known(void)
 {
-	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
-		if (children[i].pid)
-			(void)sys(kill, children[i].pid, SIGKILL);
+	int found = 0;
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
+		if (!children[i].pid)
+			continue;
+		(void)sys(kill, children[i].pid, SIGKILL);
+		found++;
+	}
+	return found;
 }
 
 /* Not pid 1: everything that descends from us comes to us when its parent dies, so killing our
@@ -136,14 +152,14 @@ void iso_kill_all(void)
 	for (;;) {
 		struct rusage usage = {0};
 		int status = 0;
+		int found = 1;
 		if (alone)
 			(void)sys(kill, -1, SIGKILL); /* ESRCH: nobody left */
-		else if (children_fd >= 0)
-			kill_listed();
 		else
-			kill_known();
-		long pid = sys(wait4, -1, &status, __WALL, &usage);
-		if (pid == -ECHILD)
+			found = kill_listed() + kill_known();
+		/* Orphans that no /proc here names can't be killed one by one: don't wait for them. */
+		long pid = sys(wait4, -1, &status, found ? __WALL : __WALL | WNOHANG, &usage);
+		if (pid == -ECHILD || pid == 0)
 			return;
 		if (pid < 0)
 			give_up();

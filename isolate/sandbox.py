@@ -25,6 +25,7 @@ from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
 from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
 from isolate.policy.command import CLEAN_ENV, Command
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
@@ -32,6 +33,7 @@ from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 
 __all__ = ["Box", "Sandbox", "call", "run"]
@@ -107,7 +109,7 @@ class Sandbox:
         if shared and not any(isinstance(token, HostNetwork) for token in tokens):
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
-        has_tmp = short.get("mount", True)
+        has_tmp = policy.get(Chroot) is not None
         self.__attrs_init__(policy, env, short.get("cwd") or ("/tmp" if has_tmp else None))
 
     def run(self, argv: Any, **options: Any) -> Completed:
@@ -222,6 +224,11 @@ class Box:
     def pidfd(self) -> int:
         """A pidfd of the box's init."""
         return self.session.alive.pidfd
+
+    @property
+    def namespaces(self) -> dict[str, str]:
+        """Path by kind of what programs of this box are in, while it lives; for `Namespace.of`."""
+        return {kind: f"/proc/{self.pid}/ns/{name}" for kind, name in FILE_NAMES.items()}
 
     @property
     def guarantees(self) -> tuple[Any, ...]:

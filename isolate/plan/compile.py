@@ -109,6 +109,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
     plan = Plan(
         clone_flags=draft.clone_flags,
         template=in_order(draft.template),
+        joining=tuple(draft.joining),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),

@@ -15,7 +15,7 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, steps
+from isolate.supervise import channel, joining, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
@@ -63,7 +63,7 @@ class Session:
             steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags, self.made.mount_ns)
+                self.init = self.first_init()
             cloned = time.monotonic()
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
@@ -78,11 +78,22 @@ class Session:
         }
         return self
 
+    def first_init(self) -> Init:
+        """The box's init: cloned from here, or by one that has joined others' namespaces."""
+        if not self.plan.joining:
+            return start_init(self.plan.clone_flags, self.made.mount_ns)
+        self.init = start_init(0)
+        return joining.join(self.init, self.present(self.plan.joining), self.made.fds)
+
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
+        return self.present(self.plan.setup)
+
+    def present(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Ops without those whose object is optional, and not there."""
         if not self.made.absent:
-            return self.plan.setup
-        return tuple(op for op in self.plan.setup if not self.made.absent.intersection(op.slots))
+            return ops
+        return tuple(op for op in ops if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:
