@@ -84,11 +84,13 @@ struct iso_op {
 #define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
 #define ISO_OP_NO_NEW_PRIVS      35
 #define ISO_OP_DUMPABLE          36 /* n0: 0 or 1 */
-#define ISO_OP_APPARMOR          37 /* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec */
+/* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec; s1: "NAME (MODE)", read back from it */
+#define ISO_OP_APPARMOR          37
 #define ISO_OP_LANDLOCK_CREATE   38 /* b: temp slot; n0: fs; n1: net; n2: scoped rights handled */
-#define ISO_OP_LANDLOCK_PATH     39 /* a: ruleset slot; s0: path; n0: rights; OPTIONAL */
+/* a: ruleset slot; s0: path; n0: rights, less what only directories have on a file; OPTIONAL */
+#define ISO_OP_LANDLOCK_PATH     39
 #define ISO_OP_LANDLOCK_PORT     40 /* a: ruleset slot; n0: rights; n1: port */
-#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot; n0: flags */
+#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot, closed if temp; n0: flags */
 #define ISO_OP_READY             42 /* a: record pipe; writes {ISO_STEP_READY, 0} */
 #define ISO_OP_SECCOMP           43 /* s0: struct sock_filter[]; n0: SECCOMP_FILTER_FLAG_* */
 /* a: fd of the program (empty s0), or s0: path; s1: argv vector; s2: envp vector; s3: vector
@@ -119,20 +121,24 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 #define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
 #define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
 #define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
-#define ISO_REQ_KILL  4 /* fds: status: kill and reap everything but init, report */
+/* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
+ * ENDED when nothing of it is left, and EXITED on its own status socket */
+#define ISO_REQ_KILL  4
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
+#define ISO_SPAWN_KEPT   4 /* flag of SPAWN: with a keeper, so that KILL can end it by itself */
 
 struct iso_request {
 	uint32_t type;
 	uint32_t flags;
 	uint32_t n_fds;
-	uint32_t reserved;
+	uint32_t serial; /* of KILL */
 };
 
 #define ISO_REC_SETUP   1 /* set-up ended; step/error as in iso_fail, READY if well */
-#define ISO_REC_SPAWNED 2 /* with the pidfd by SCM_RIGHTS; pid is init's view */
+/* with the pidfd by SCM_RIGHTS; pid is init's view; status: the serial, for KILL */
+#define ISO_REC_SPAWNED 2
 #define ISO_REC_EXITED  3 /* status as wait4(2) gives it */
 #define ISO_REC_ENDED   4 /* all children are dead and reaped */
 #define ISO_REC_REFUSED 5 /* the request could not be served: error */

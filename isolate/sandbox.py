@@ -19,6 +19,7 @@ from isolate.completed import Completed
 from isolate.composition import compose
 from isolate.errors import PolicyError
 from isolate.host.facts import Host
+from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
 from isolate.plan.compile import compile_box, compile_plan
 from isolate.plan.explain import explain
@@ -35,6 +36,7 @@ from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
+from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -178,7 +180,7 @@ class Box:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.session = Session(compile_box(sandbox.policy, self.host)).start()
+        self.session = Session(compile_box(sandbox.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
@@ -219,6 +221,11 @@ class Box:
     def pid(self) -> int:
         """The pid of the box's init, as the caller sees it."""
         return self.session.alive.pid
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of the box's set-up by phase."""
+        return self.session.timing
 
     @property
     def pidfd(self) -> int:
@@ -325,4 +332,6 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         session.close()
 
 
-ambient.bind_verbs(run=run, popen=Popen, call=call, place=collected_place)
+ambient.bind_verbs(
+    run=run, popen=Popen, call=call, place=collected_place, needed_files=needed_files
+)

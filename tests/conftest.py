@@ -27,10 +27,36 @@ def has_controller(name: str) -> bool:
     )
 
 
+def text_of(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def cgroup2_is_ours() -> bool:
+    """Alone, with the controllers, and with a place of ours: root's, or one that was delegated."""
+    own = text_of("/proc/self/cgroup").removeprefix("0::/")
+    return (
+        "memory" in text_of("/sys/fs/cgroup/cgroup.controllers").split()
+        and os.access(f"/sys/fs/cgroup/{own}", os.W_OK)
+        and not own.startswith("..")
+    )
+
+
 def installed(module: str) -> bool:
     import importlib.util
 
     return importlib.util.find_spec(module) is not None
+
+
+SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
+
+
+def landlock_level() -> int:
+    from isolate.host.lsm import landlock
+
+    return landlock()[0]
 
 
 TEST_DATA = Path(
@@ -46,6 +72,8 @@ FEATURES = {
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
+    "cgroup2": cgroup2_is_ours,
+    "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
@@ -55,6 +83,11 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "landlock": lambda: landlock_level() >= 1,
+    "landlock4": lambda: landlock_level() >= 4,
+    "landlock6": lambda: landlock_level() >= 6,
+    "landlock7": lambda: landlock_level() >= 7,
+    "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 
@@ -96,7 +129,8 @@ def processes() -> set[str]:
 def leaves() -> set[str]:
     """cgroups of this test run."""
     parent = os.environ["ISOLATE_CGROUP_PARENT"]
-    return {str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{parent}*")}
+    patterns = (f"{parent}*", f"*/{parent}*", f"*/*/{parent}*")
+    return {str(path) for each in patterns for path in Path("/sys/fs/cgroup").glob(each)}
 
 
 def descriptors() -> dict[str, str]:
@@ -135,7 +169,7 @@ def state() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """Law 8, after every live test."""
-    if "live" not in str(request.node.path):
+    if request.node.path.parent.name not in ("live", "vm"):
         yield
         return
     before = state()

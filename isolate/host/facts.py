@@ -61,6 +61,9 @@ class Host:
         ids_why: why root can't give a box ids of its own; empty if it can.
         id_range: (first, last) of the ids that boxes of root take theirs from.
         idmap: whether a mount may show the caller's files as the box's (needs sys_admin too).
+        landlock: the ABI level, 0 for none; `landlock_why` says why not.
+        apparmor: why AppArmor can't be used, empty where it can.
+        apparmor_label: the caller's, "unconfined" or "NAME (MODE)"; empty without AppArmor.
         python, cgroup: see there.
     """
 
@@ -79,6 +82,10 @@ class Host:
     ids_why: str = ""
     id_range: tuple[int, int] = (1 << 30, (1 << 31) - 64)
     idmap: bool = True
+    landlock: int = 0
+    landlock_why: str = ""
+    apparmor: str = "the kernel has no AppArmor"
+    apparmor_label: str = ""
     python: PythonFacts
     cgroup: CgroupFacts = CgroupFacts()
 

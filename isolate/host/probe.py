@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from isolate.host import confinement
+from isolate.host import confinement, lsm
 from isolate.host.facts import CgroupFacts, Host, PythonFacts
 
 __all__ = ["probe", "probe_python"]
@@ -145,6 +145,8 @@ def probe() -> Host:
     ids_why = confinement.ids_why(status, uid_map, gid_map) if root else ""
     usable, why = user_namespace_fact(refused, status, own_ids=not ids_why)
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    landlock, landlock_why = lsm.landlock()
+    apparmor, apparmor_label = lsm.apparmor()
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
     return Host(
         kernel=(major, minor),
@@ -162,6 +164,10 @@ def probe() -> Host:
         ids_why=ids_why,
         id_range=confinement.id_range(uid_map, gid_map) or confinement.OWN_RANGE,
         idmap=confinement.initial_ids(uid_map),
+        landlock=landlock,
+        landlock_why=landlock_why,
+        apparmor=apparmor,
+        apparmor_label=apparmor_label,
         python=probe_python(),
         cgroup=probe_cgroup(),
     )

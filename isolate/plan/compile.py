@@ -10,7 +10,7 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, namespace, program, seccomp
+from isolate.plan.lower import cgroup, chroot, landlock, namespace, program, seccomp
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
@@ -20,6 +20,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
@@ -59,6 +60,9 @@ def lower_box(draft: Draft) -> None:
     wanted = policy.get(SeccompFilter)
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
+    access = policy.get(Landlock)
+    if access is not None:
+        landlock.lower_box(access, draft)
 
 
 def limits_of(policy: Policy) -> Limits:

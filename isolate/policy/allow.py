@@ -18,6 +18,7 @@ __all__ = [
     "NewPrivileges",
     "OtherNamespaces",
     "SystemCalls",
+    "Unlocked",
 ]
 
 
@@ -78,3 +79,8 @@ class OtherNamespaces(Allow):
 @frozen
 class SystemCalls(Allow):
     """The default filter is not there: `seccomp=` alone decides, and False is none at all."""
+
+
+@frozen
+class Unlocked(Allow):
+    """No Landlock of the view: mounts alone hold it, and a program with CAP_SYS_ADMIN may mount."""

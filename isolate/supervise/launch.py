@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+
+from attrs import evolve
 
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
@@ -19,8 +21,15 @@ from isolate.supervise import channel, joining, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
-from isolate.supervise.setup import ANSWER_SECONDS, failure, parent_step, set_up
+from isolate.supervise.setup import (
+    ANSWER_SECONDS,
+    Setup,
+    ask_set_up,
+    failure,
+    parent_step,
+)
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 
 __all__ = ["Session"]
 
@@ -49,12 +58,15 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
+        self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
 
     def start(self) -> Session:
-        """Run the parent's steps, start init, and have it set the box up.
+        """Run the parent's steps, start init, and ask it to set the box up.
+
+        Init works while the caller goes on; `settle` waits for it, and so does the first program.
 
         Raises: LaunchError, HostLacks; then everything is undone.
         """
@@ -64,18 +76,29 @@ class Session:
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = self.first_init()
-            cloned = time.monotonic()
+            self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = set_up(self.init, self.setup_ops(), self.made.fds)
+                self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
+            steps.prepare(self.plan, self.made, meanwhile=True)
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
+        return self
+
+    def settle(self) -> Session:
+        """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
+        with self.lock:
+            pending, self.pending = self.pending, None
+        if pending is None:
+            return self
+        try:
+            with parent_step("have isolate-init set the box up"):
+                record = pending.settle()
+        except BaseException:
+            self.close()
+            raise
+        self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
         return self
 
     def first_init(self) -> Init:
@@ -125,7 +148,7 @@ class Session:
             named = {**self.made.fds, **fds, "record": write_fd}
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
-            flags = channel.SPAWN_LAST if last else 0
+            flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)
@@ -143,15 +166,16 @@ class Session:
             os.close(read_fd)
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
-        """Wait for the exec, or for what stood in its way."""
+        """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
+        data = read_records(read_fd, ANSWER_SECONDS)
+        self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
-        process = Process(record.pid, pidfd, status)
+        process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
@@ -161,6 +185,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
@@ -177,6 +202,24 @@ class Session:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+
+    def kill_tree(self, process: Process, wait: bool = False) -> None:
+        """Kill a program and all that descends from it; the rest of the box lives on.
+
+        Args:
+            wait: until nothing of it is left.
+        """
+        if not process.serial:
+            self.kill()  # the box is that program's alone
+            return
+        request = (Request.KILL, (), process.pid, process.serial)
+        try:
+            with closing(channel.ask(self.alive.control, *request)) as status:
+                _ = wait and status.receive(ANSWER_SECONDS)
+        except InitGone:
+            return  # and so is all that was in the box
+        except TimeoutError:
+            self.kill()  # init is stopped, or can't end it: then everything
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
@@ -201,6 +244,9 @@ class Session:
                 self.closed = True
                 return
             try:
+                if self.pending is not None:
+                    self.pending.status.close()
+                    self.pending = None
                 if self.init is not None:
                     if not self.plan.clone_flags & 0x20000000:
                         self.end()  # without a pid namespace init has to kill them itself

@@ -177,6 +177,8 @@ class Pump:
         """Compare with the limits; the first that is crossed is the verdict."""
         now = time.monotonic()
         limits = self.limits
+        if self.verdict is not None:
+            self.kill()  # again, for who has to be told twice
         if limits.wall is not None and now - self.began >= limits.wall:
             self.stop(TimedOut(limits.wall))
         if (limits.cpu_time is None and limits.memory is None) or now < self.next_count:

@@ -8,16 +8,18 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from attrs import define
+
 from isolate.abi.ops import Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Encoded, encode
 from isolate.plan.hints import forbidden, hint
 from isolate.plan.model import Op, Step
 from isolate.supervise import channel
-from isolate.supervise.channel import InitRecord
+from isolate.supervise.channel import InitRecord, Status
 from isolate.supervise.start import Init
 
-__all__ = ["ANSWER_SECONDS", "failure", "parent_step", "set_up"]
+__all__ = ["ANSWER_SECONDS", "Setup", "ask_set_up", "failure", "parent_step", "set_up"]
 
 ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
 KEPT = 256
@@ -60,22 +62,41 @@ def parent_step(about: str) -> Iterator[None]:
         raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
 
 
-def set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> InitRecord:
-    """Have init run `ops`, with descriptors by slot name.
+@define
+class Setup:
+    """A set-up that init was asked for; it works while the caller goes on."""
 
-    Raises: LaunchError naming the op; InitGone; OSError.
+    ops: tuple[Op, ...]
+    status: Status
+
+    def settle(self) -> InitRecord:
+        """Wait for its end. Raises: LaunchError naming the op; InitGone; TimeoutError."""
+        try:
+            record, _ = self.status.receive(ANSWER_SECONDS)
+        finally:
+            self.status.close()
+        if record.error:
+            raise failure(self.ops, record.step, record.error)
+        return record
+
+
+def ask_set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> Setup:
+    """Ask init to run `ops`, with descriptors by slot name.
+
+    Raises: InitGone; OSError.
     """
     blob = blob_of(ops)
     fd = channel.blob_fd(blob.blob)
     try:
         passed = [fd, *(fds[name] for name in blob.slots)]
-        status = channel.ask(init.control, Request.SETUP, passed)
+        return Setup(ops, channel.ask(init.control, Request.SETUP, passed))
     finally:
         os.close(fd)
-    try:
-        record, _ = status.receive(ANSWER_SECONDS)
-    finally:
-        status.close()
-    if record.error:
-        raise failure(ops, record.step, record.error)
-    return record
+
+
+def set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> InitRecord:
+    """Have init run `ops`, and wait.
+
+    Raises: LaunchError naming the op; InitGone; OSError.
+    """
+    return ask_set_up(init, ops, fds).settle()

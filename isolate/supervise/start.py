@@ -156,16 +156,18 @@ class Init:
 
 
 def read_records(fd: int, seconds: float | None = None) -> bytes:
-    """Everything until the last writer is gone (exec or death). Raises: TimeoutError."""
-    data = b""
+    """Everything, when the last writer is gone (exec or death): one wake-up, whatever they write.
+
+    Raises: TimeoutError.
+    """
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    while poller.poll(None if seconds is None else seconds * 1000):
-        chunk = os.read(fd, 4096)
-        if not chunk:
-            return data
+    poller.register(fd, 0)  # the end is always told
+    if not poller.poll(None if seconds is None else seconds * 1000):
+        raise TimeoutError(f"no end of set-up within {seconds} s")
+    data = b""
+    while chunk := os.read(fd, 4096):
         data += chunk
-    raise TimeoutError(f"no end of set-up within {seconds} s")
+    return data
 
 
 def start_init(clone_flags: int, mount_ns: int = -1) -> Init:

@@ -117,13 +117,19 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
 }
 
 
-def prepare(plan: Plan, made: Prepared) -> None:
-    """Run all steps in order.
+# What only programs need: done while init sets the box up.
+MEANWHILE = ("cgroup",)
+
+
+def prepare(plan: Plan, made: Prepared, meanwhile: bool = False) -> None:
+    """Run all steps in order: those before the clone, or those that set-up can run beside.
 
     Raises: LaunchError naming the step; HostLacks. What was made is undone by `made.undo`.
     """
     steps, made.template_ops = plan.steps, plan.template
     for number, step in enumerate(steps):
+        if (step.kind in MEANWHILE) is not meanwhile:
+            continue
         try:
             KINDS[step.kind](step, made)
         except (LaunchError, HostLacks):

@@ -137,7 +137,8 @@ def test_a_filter_that_refuses_namespaces_is_told_before_anything_starts():
 def test_with_everything_given_up_only_what_can_be_held_is_promised():
     plan = compile_plan(Sandbox(weaken=ALL).policy, Command(["true"]), FILTERED)
     assert plan.clone_flags == 0
-    assert {name for name, verdict in verdicts(plan).items() if verdict == "weakened"} == ALL
+    weakened = {name for name, verdict in verdicts(plan).items() if verdict == "weakened"}
+    assert weakened - {"landlock"} == ALL  # that one is a second lock, and asks for no word
     assert verdicts(plan)["caps"] == verdicts(plan)["seccomp"] == "enforced"
     assert verdicts(plan)["keyring"] == "enforced"  # by the filter that refuses keyctl
     codes = {op.code for op in (*plan.setup, *plan.program)}

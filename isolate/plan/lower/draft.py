@@ -103,6 +103,10 @@ class Draft:
         joined = spaces is not None and any(kind == "user" for kind, _ in spaces.joins)
         return self.new("user") or joined
 
+    def weaker(self, name: str, why: str) -> None:
+        """A second lock that this host hasn't; the first one holds."""
+        self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
+
     def bind(
         self,
         source: str,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import seccomp
+from isolate.plan.lower import landlock, seccomp
 from isolate.plan.lower.cgroup import controllers
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Vector
@@ -16,6 +16,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
@@ -135,6 +136,9 @@ def lower_exec(draft: Draft) -> None:
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
+    access = draft.policy.get(Landlock)
+    if access is not None:
+        landlock.lower(access, draft, bool(identity and identity.no_new_privs))
     draft.op(OpCode.READY, Phase.EXEC, "report ready", "launch", slots=("record",))
     wanted = draft.policy.get(SeccompFilter)
     if wanted:

@@ -27,13 +27,15 @@ def usable(draft: Draft) -> bool:
     """Whether boxes of this policy may be copies of a template.
 
     Only root can enter it before the box's user namespace is made. A box with capabilities over its
-    own mounts could look below them, and gets mounts of its own.
+    own mounts could look below them, and gets mounts of its own. Clock offsets are written while
+    /proc still is the template's, which knows no process.
     """
     namespace = draft.policy.get(Namespace)
     caps = draft.policy.get(CapabilitySet)
     if namespace is None or caps is None or caps.permitted or caps.bounding:
         return False
-    has_all = all(map(draft.new, ("user", "mount", "pid"))) and not namespace.joins
+    has_all = all(map(draft.new, ("user", "mount", "pid")))
+    has_all = has_all and not namespace.joins and not namespace.time
     host = draft.host
     whole = host.sys_admin and host.idmap and not host.ids_why  # no root of a container
     return bool(whole and host.euid == 0 and has_all)
