@@ -46,7 +46,7 @@ enum floor_phase { FLOOR_PHASES(FLOOR_ENUM) PH_COUNT };
 struct floor_step {
 	uint32_t code, phase;
 	uint32_t part;  /* FLOOR_EARLY, FLOOR_BOX or FLOOR_PROGRAM */
-	uint32_t fresh; /* 1: can't be in a template; 2: is only there */
+	uint32_t fresh; /* 0: may be in a template; 1: not; 2: only there; 3: only without one */
 	uint64_t n[3];
 	const char *s[3];
 	uint32_t len[3];

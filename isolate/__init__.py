@@ -20,9 +20,11 @@ from isolate.errors import (
     RemoteError,
     ReplyError,
     SandboxViolation,
+    SupervisorError,
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -44,6 +46,7 @@ from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
@@ -84,6 +87,7 @@ __all__ = [
     "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SupervisorError",
     "SeccompFilter",
     "TimeLimitExceeded",
     "TimedOut",

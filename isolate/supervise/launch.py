@@ -230,7 +230,7 @@ class Session:
         try:
             record, _ = status.receive(END_SECONDS)
             return record
-        except (InitGone, TimeoutError):
+        except (InitGone, OSError):  # no answer, or none that could be read: close kills
             return None
         finally:
             status.close()
