@@ -27,12 +27,14 @@ from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
 from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
 from isolate.policy.command import CLEAN_ENV, Command
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
+from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.timing import Timing
@@ -115,8 +117,7 @@ class Sandbox:
         if shared and not any(isinstance(token, HostNetwork) for token in tokens):
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
-        has_tmp = short.get("mount", True)
-        cwd = short.get("cwd") or ("/tmp" if has_tmp else None)
+        cwd = short.get("cwd") or ("/tmp" if policy.get(Chroot) is not None else None)
         self.__attrs_init__(policy, env, cwd, timeline_interval(timeline))
 
     def run(self, argv: Any, **options: Any) -> Completed:
@@ -242,6 +243,11 @@ class Box(Observed):
     def pidfd(self) -> int:
         """A pidfd of the box's init."""
         return self.session.alive.pidfd
+
+    @property
+    def namespaces(self) -> dict[str, str]:
+        """Path by kind of what programs of this box are in, while it lives; for `Namespace.of`."""
+        return {kind: f"/proc/{self.pid}/ns/{name}" for kind, name in FILE_NAMES.items()}
 
     @property
     def guarantees(self) -> tuple[Any, ...]:

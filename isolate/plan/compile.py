@@ -126,6 +126,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         clone_flags=draft.clone_flags,
         template=in_order(draft.template),
         stockable=template.stockable(draft),
+        joining=tuple(draft.joining),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),
