@@ -26,6 +26,7 @@ from isolate.errors import (
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -48,6 +49,7 @@ __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "AppArmorProfile",
     "Arg",
     "Box",
     "CapabilitySet",

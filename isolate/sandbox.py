@@ -19,7 +19,7 @@ from isolate.errors import PolicyError
 from isolate.host.facts import Host
 from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
-from isolate.plan.compile import compile_box, compile_plan
+from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
@@ -30,6 +30,7 @@ from isolate.policy.policy import Policy
 from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
+from isolate.supervise import apparmor
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
 
@@ -58,6 +59,8 @@ class Sandbox:
         timeout, cpu_time, output, files_size: limits of one run; seconds and bytes.
         root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
         seccomp: a `SeccompFilter` beside the default one; False for none needs its token.
+        landlock: a `Landlock` beside the view's; False for none needs its token.
+        apparmor: an `AppArmorProfile`, or the name of a loaded one.
         user, mount, pid, net, ipc, uts, cgroup, time: True isolates; False needs its token.
         weaken: names of guarantees that this machine may not be able to hold.
         allow: tokens of `isolate.allow`.
@@ -298,5 +301,11 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
 
 
 ambient.bind_verbs(
-    run=run, popen=Popen, call=call, place=collected_place, needed_files=needed_files
+    run=run,
+    popen=Popen,
+    call=call,
+    place=collected_place,
+    needed_files=needed_files,
+    apparmor=apparmor.verb,
+    apparmor_lines=lambda policy: apparmor_lines(policy, this_host()),
 )

@@ -75,11 +75,11 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "vm": lambda: "ISOLATE_VM" in os.environ,
     "landlock": lambda: landlock_level() >= 1,
     "landlock4": lambda: landlock_level() >= 4,
     "landlock6": lambda: landlock_level() >= 6,
     "landlock7": lambda: landlock_level() >= 7,
-    "apparmor": lambda: os.path.exists("/sys/kernel/security/apparmor/profiles"),
     "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))

@@ -9,10 +9,12 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, landlock, namespace, program, seccomp
+from isolate.plan.lower import apparmor, cgroup, chroot, landlock, namespace, program, seccomp
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan
 from isolate.plan.verify import verify
+from isolate.policy.apparmor import AppArmorProfile
+from isolate.policy.apparmor_text import Line
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -25,7 +27,7 @@ from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.seccomp import SeccompFilter
 
-__all__ = ["compile_box", "compile_plan", "compile_program"]
+__all__ = ["apparmor_lines", "compile_box", "compile_plan", "compile_program"]
 
 
 def lower_box(draft: Draft) -> None:
@@ -55,6 +57,9 @@ def lower_box(draft: Draft) -> None:
     wanted = policy.get(SeccompFilter)
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
+    profile = policy.get(AppArmorProfile)
+    if profile is not None:
+        apparmor.lower_box(profile, draft)
     access = policy.get(Landlock)
     if access is not None:
         landlock.lower_box(access, draft)
@@ -107,6 +112,7 @@ def compile_program(policy: Policy, command: Command, host: Host) -> tuple[Op, .
     """The ops of one program in such a box."""
     plan, reserved = drafted(policy, host)
     draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
+    draft.steps.extend(step for step in plan.steps if step.kind == "apparmor")
     program.lower(command, draft)
     ops = in_order(draft.ops)
     verify(evolve(plan, program=ops))
@@ -119,3 +125,13 @@ def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
     Raises: HostLacks, PolicyError.
     """
     return evolve(compile_box(policy, host), program=compile_program(policy, command, host))
+
+
+def apparmor_lines(policy: Policy, host: Host) -> list[Line]:
+    """A whole policy as rules of an AppArmor profile.
+
+    Raises: HostLacks, PolicyError, as `compile_box` does.
+    """
+    draft = Draft(policy, host)
+    lower_box(draft)
+    return apparmor.lines_of(policy, draft)

@@ -25,6 +25,18 @@ BY_OP = {
     "container's or an outer box's seccomp filter, or AppArmor, may forbid new namespaces at all",
     (OpCode.UNSHARE, errno.ENOSPC): "a limit of /proc/sys/user/max_*_namespaces is reached",
     (OpCode.RLIMIT, errno.EPERM): "only CAP_SYS_RESOURCE may raise a hard limit",
+    (OpCode.APPARMOR, errno.ENOENT): "no profile of that name is loaded, or the box has no /proc: "
+    "AppArmorProfile.load()",
+    (OpCode.APPARMOR, errno.EINVAL): "AppArmor is not in force, or takes no such name",
+    (OpCode.APPARMOR, errno.EACCES): "the caller's own profile doesn't let it change to this one: "
+    "a change_profile rule, or stack=True",
+    (OpCode.APPARMOR, errno.EPERM): "under no_new_privs a confined caller may only add a profile: "
+    "stack=True",
+    (OpCode.APPARMOR, errno.EKEYREJECTED): "the kernel holds the profile in another mode: "
+    "complain=True is for a profile that only logs",
+    (OpCode.LANDLOCK_PATH, errno.ENOENT): "a path of Landlock(read=, write=, execute=) must exist",
+    (OpCode.LANDLOCK_RESTRICT, errno.E2BIG): "the kernel takes 16 layers of Landlock, and they are "
+    "used up",
 }
 BY_STEP = {
     ("open_tree", errno.ENOENT): "the path must exist on this machine; see read=, write= or Chroot",

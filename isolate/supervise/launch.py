@@ -17,7 +17,7 @@ from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Encoded, encode
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import channel, steps
+from isolate.supervise import channel, confined, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
@@ -35,9 +35,12 @@ def encoded(ops: tuple[Op, ...]) -> Encoded:
     return encode(ops)
 
 
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
+def failure(ops: tuple[Op, ...], step: int, error: int) -> IsolateError:
     """The error of one op, with its cause."""
     op = ops[min(step, len(ops) - 1)]
+    lacking = confined.lacking(op, error)
+    if lacking is not None:
+        return lacking
     found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
     found.__cause__ = OSError(error, os.strerror(error))
     return found
@@ -79,6 +82,7 @@ class Session:
         began = time.monotonic()
         try:
             steps.prepare(self.plan.steps, self.made)
+            self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = start_init(self.plan.clone_flags)
@@ -133,6 +137,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
+        ops = confined.named(ops, self.made.profile)
         with parent_step("have isolate-init start the program"):
             return self.request(ops, fds, last)
 
@@ -182,6 +187,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            confined.confirm(ops, process)
         except BaseException:
             process.close()
             raise

@@ -14,7 +14,7 @@ from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Step
-from isolate.supervise import cgroupfs, trees
+from isolate.supervise import cgroupfs, confined, trees
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
 
@@ -43,6 +43,7 @@ class Prepared:
     idmap_fd: int = -1
     absent: set[str] = Factory(set)
     id_map: Step | None = None
+    profile: str = ""
 
 
 def open_tree(step: Step, made: Prepared) -> None:
@@ -109,12 +110,20 @@ def make_leaf(step: Step, made: Prepared) -> None:
     made.fds.update(made.leaf.join_fds)
 
 
+def see_to_profile(step: Step, made: Prepared) -> None:
+    """The box's AppArmor profile: loaded if it is temporary, else looked for."""
+    made.profile, temporary = confined.prepare(step)
+    if temporary is not None:
+        made.undo.callback(temporary.close)
+
+
 KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "open_tree": open_tree,
     "open_ns": open_namespace,
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "apparmor": see_to_profile,
 }
 
 

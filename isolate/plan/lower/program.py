@@ -6,10 +6,11 @@ from __future__ import annotations
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import landlock, seccomp
+from isolate.plan.lower import apparmor, landlock, seccomp
 from isolate.plan.lower.cgroup import controllers
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Vector
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -132,6 +133,9 @@ def lower_credentials(draft: Draft) -> None:
 
 def lower_exec(command: Command, draft: Draft) -> None:
     """The report that set-up is done, and the exec, by execvp's rules inside the box."""
+    profile = draft.policy.get(AppArmorProfile)
+    if profile is not None:
+        apparmor.lower(profile, draft)
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
