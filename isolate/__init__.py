@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from isolate import guard
 from isolate.completed import Completed
+from isolate.confine import confine
 from isolate.errors import (
     CpuTimeLimitExceeded,
     FileSizeLimitExceeded,
@@ -93,6 +94,7 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "confine",
     "outside",
     "run",
 ]

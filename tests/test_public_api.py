@@ -11,7 +11,7 @@ PUBLIC = """
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call
+    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call confine
     outside run
 """
 
