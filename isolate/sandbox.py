@@ -29,6 +29,7 @@ from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
+from isolate.questions import explain_access
 from isolate.running import RunOptions, run_in
 from isolate.supervise import apparmor
 from isolate.supervise.cgroupfs import Counters
@@ -123,6 +124,10 @@ class Sandbox:
     def explain(self, argv: Any = ("true",)) -> str:
         """What a start would do on this machine, as a table; nothing is started."""
         return explain(compile_plan(self.policy, Command(argv), this_host()))
+
+    def explain_access(self, operation: str, path: str) -> Any:
+        """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
+        return self.policy.explain(operation, path)
 
     def open(self) -> Box:
         """A live box; close it."""
@@ -307,5 +312,8 @@ ambient.bind_verbs(
     place=collected_place,
     needed_files=needed_files,
     apparmor=apparmor.verb,
+    explain_access=lambda policy, operation, path: explain_access(
+        policy, this_host(), operation, path
+    ),
     apparmor_lines=lambda policy: apparmor_lines(policy, this_host()),
 )

@@ -34,7 +34,8 @@ def test_more_than_that_is_refused_by_its_exact_names(wanted, names):
     assert caught.value.why == f"the kernel's Landlock has level 2; not enforced: {names}"
 
 
-def test_weakened_it_says_what_is_not_enforced_and_enforces_the_rest(tmp_path):
+def test_weakened_it_says_what_is_not_enforced_and_enforces_the_rest(disk_path):
+    tmp_path = disk_path
     inner, outer = furnished(tmp_path / "in"), furnished(tmp_path / "out")
     rules = Landlock(read=[*GROUND["read"], inner], write=[inner, "/dev/null"], scope="signal")
     box = Sandbox(write=[inner, outer], landlock=rules, weaken={"landlock"})
