@@ -21,9 +21,11 @@ from isolate.errors import (
     RemoteError,
     ReplyError,
     SandboxViolation,
+    SupervisorError,
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -42,9 +44,11 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
@@ -86,10 +90,12 @@ __all__ = [
     "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SupervisorError",
     "SeccompFilter",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
+    "Timing",
     "Usage",
     "Violated",
     "allow",

@@ -43,18 +43,26 @@ def check(blob: bytes) -> int | None:
     return None if ok == 0 else int(where[0])
 
 
-def spawn(blob: bytes, fds: Sequence[int], *, shares_memory: bool) -> tuple[int, int]:
+def spawn(
+    blob: bytes, fds: Sequence[int], *, shares_memory: bool, mount_ns: int = -1
+) -> tuple[int, int]:
     """Start a process that runs the plan; returns (pid, pidfd).
 
-    Raises: OSError of clone3. What fails later is told on the plan's record pipe.
+    Args:
+        mount_ns: the fd of a mount namespace that the process starts with a copy of; -1: ours.
+
+    Raises: OSError of clone3 or setns. What fails later is told on the plan's record pipe.
     """
     buffer = ffi.new("uint64_t[]", (len(blob) + 7) // 8)
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    error = lib.iso_spawn(buffer, len(blob), slots, len(fds), int(shares_memory), out)
+    error = lib.iso_spawn(
+        buffer, len(blob), slots, len(fds), int(shares_memory), mount_ns, out
+    )
     if error < 0:
-        raise OSError(-error, os.strerror(-error), "clone3")
+        call = "clone3" if out.entered else "setns"
+        raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
 
 

@@ -69,7 +69,7 @@ def who(policy: Policy, plan: Plan, host: Host) -> Who:
 
 def box_view(plan: Plan) -> View:
     """The box's view; the machine's own where it makes none."""
-    view = view_of(plan.setup, plan.steps)
+    view = view_of((*plan.template, *plan.setup), plan.steps)
     return view if view.places else View((Place(path="/", kind="bind", source="/"),))
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import TracebackType
@@ -34,6 +36,7 @@ from isolate.running import RunOptions, run_in
 from isolate.supervise import apparmor
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -44,9 +47,29 @@ def machine(euid: int) -> Host:
     return probe()
 
 
+HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most
+LOOKED: dict[tuple[Any, ...], tuple[float, Host]] = {}
+
+
 def this_host() -> Host:
-    """The machine, with the interpreter and sys.path as they are now."""
-    return evolve(machine(os.geteuid()), python=probe_python())
+    """The machine, with the interpreter and sys.path as they are now.
+
+    Looked at anew when sys.path or HOME changes, and once a second: a look costs half a launch.
+    The same facts are the same object, by which plans are cached.
+    """
+    key = (os.geteuid(), sys.executable, sys.prefix, os.environ.get("HOME"), *sys.path)
+    now = time.monotonic()
+    found = LOOKED.get(key)
+    if found is not None and now - found[0] < HOST_SECONDS:
+        return found[1]
+    python = probe_python()
+    host = found[1] if found is not None else machine(os.geteuid())
+    if host.python != python:
+        host = evolve(host, python=python)
+    if len(LOOKED) >= 16:
+        LOOKED.clear()
+    LOOKED[key] = (now, host)
+    return host
 
 
 @frozen(init=False, eq=False)
@@ -163,7 +186,7 @@ class Box:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.session = Session(compile_box(sandbox.policy, self.host)).start()
+        self.session = Session(compile_box(sandbox.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
@@ -204,6 +227,11 @@ class Box:
     def pid(self) -> int:
         """The pid of the box's init, as the caller sees it."""
         return self.session.alive.pid
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of the box's set-up by phase."""
+        return self.session.timing
 
     @property
     def pidfd(self) -> int:

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from isolate.host.probe import probe
+
 os.environ.setdefault("ISOLATE_CGROUP_PARENT", f"isolate-test-{os.getpid()}")
 
 
 def has_controller(name: str) -> bool:
     return any(
-        line.split()[2] == "cgroup" and name in line.split()[3].split(",")
+        line.split()[2] == "cgroup"
+        and name in line.split()[3].split(",")
+        and os.access(line.split()[1], os.W_OK)
         for line in Path("/proc/mounts").read_text().splitlines()
     )
 
@@ -58,7 +62,11 @@ def landlock_level() -> int:
 TEST_DATA = Path(
     os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
 )
+NESTED = ("docker", "podman", "unfiltered", "unmasked", "bwrap", "bwrap-root")
 FEATURES = {
+    "nested": lambda: os.environ.get("ISOLATE_NESTED") in NESTED,
+    # write= and read= of a root that may idmap: a container's may not
+    "idmap": lambda: os.geteuid() != 0 or probe().idmap and probe().sys_admin,
     "root": lambda: os.geteuid() == 0,
     "unprivileged": lambda: os.geteuid() != 0,
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
@@ -128,8 +136,13 @@ def leaves() -> set[str]:
 
 def descriptors() -> dict[str, str]:
     """Our open files, but for those that the library keeps for the life of the process."""
+    from isolate.supervise.template import TEMPLATES
+
+    kept = {str(template.fd) for template in TEMPLATES.kept.values()}
     found = {}
     for fd in os.listdir("/proc/self/fd"):
+        if fd in kept:
+            continue
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:

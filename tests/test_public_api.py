@@ -11,8 +11,8 @@ PUBLIC = """
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call confine
-    outside run
+    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    allow call confine outside run
 """
 
 

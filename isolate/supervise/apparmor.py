@@ -208,6 +208,7 @@ class Temporary:
     name: str
     lock_fd: int
     owner: int
+    is_loaded: bool = False
 
     @classmethod
     def make(cls, profile: AppArmorProfile) -> Temporary:
@@ -218,6 +219,7 @@ class Temporary:
         made = cls(name, new_lock(name), os.getpid())
         try:
             apply(profile, "--add", "loading", name)
+            made.is_loaded = True
             expect(name, profile.mode)
         except BaseException:
             made.close()
@@ -228,7 +230,7 @@ class Temporary:
         """Unload it; the box's programs are gone by now. A fork of the owner only closes."""
         try:
             if self.owner == os.getpid():
-                discard(self.name)
+                discard(self.name, self.is_loaded)
         finally:
             os.close(self.lock_fd)
 
@@ -253,6 +255,8 @@ def locked_file(name: str, flags: int) -> int | None:
     """An fd that holds the lock of a file; None if somebody else has it. Raises: OSError."""
     guard = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
+        if os.fstat(guard).st_uid != os.geteuid() or os.fstat(guard).st_mode & 0o022:
+            raise HostLacks("apparmor", f"{RUN} belongs to somebody else", f"remove {RUN}")
         fcntl.flock(guard, fcntl.LOCK_EX)
         # Under the directory's lock: nobody sees the file between its making and its lock.
         flags |= os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -267,9 +271,10 @@ def locked_file(name: str, flags: int) -> int | None:
         os.close(guard)
 
 
-def discard(name: str) -> None:
+def discard(name: str, is_loaded: bool = True) -> None:
     """Unload, then forget the lock, then the folder if it is empty. Raises: HostLacks."""
-    remove(name)
+    if is_loaded:
+        remove(name)  # before the lock is gone: who is killed here leaves it to the next start
     with suppress(FileNotFoundError):
         os.unlink(f"{RUN}/{name}")
     with suppress(OSError):  # ENOTEMPTY: others' locks

@@ -8,7 +8,6 @@ from outside, at the label of the process that runs.
 
 from __future__ import annotations
 
-import errno
 import re
 import select
 import time
@@ -19,12 +18,12 @@ from attrs import evolve
 from isolate.abi.ops import OpCode
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.lower.apparmor import PLACEHOLDER
-from isolate.plan.model import Guarantee, Op, Plan, Step, Verdict
+from isolate.plan.model import Guarantee, Op, Plan, Program, Step, Verdict
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.supervise import apparmor
 from isolate.supervise.process import Process
 
-__all__ = ["confirm", "lacking", "named", "prepare", "weakened"]
+__all__ = ["confirm", "named", "named_program", "prepare", "weakened"]
 
 CONFIRM_SECONDS = 10.0
 WEAK = "!"  # what stands for a profile that may be done without, and is
@@ -75,19 +74,17 @@ def named(ops: tuple[Op, ...], name: str) -> tuple[Op, ...]:
     return tuple(own(op, name) if op.code is OpCode.APPARMOR else op for op in ops)
 
 
+def named_program(program: Program, name: str) -> Program:
+    """The same for a program; itself where there is nothing to put in."""
+    body = named(program.body, name)
+    return program if body is program.body else Program(body, program.exec)
+
+
 def own(op: Op, name: str) -> Op:
     """One op with the name in the placeholder's place."""
     old, new = PLACEHOLDER.encode(), name.encode()
     strs = tuple(each.replace(old, new) if isinstance(each, bytes) else each for each in op.strs)
     return evolve(op, strs=strs, about=op.about.replace(PLACEHOLDER, name))
-
-
-def lacking(op: Op, number: int) -> HostLacks | None:
-    """What an op's errno means where the machine is at fault: a profile that nobody has loaded."""
-    if op.code is not OpCode.APPARMOR or number != errno.ENOENT:
-        return None
-    name = str(op.strs[1] or b"", "utf-8") if isinstance(op.strs[1], bytes) else ""
-    return HostLacks("apparmor", f"the kernel has no profile {name}", "AppArmorProfile.load()")
 
 
 def host_pid(pidfd: int) -> int:

@@ -6,6 +6,7 @@ The end of a run is the end of the program or a limit, never the end of a stream
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from attrs import Factory, define
 
+from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.outcome import LimitHit, TimedOut
@@ -85,7 +87,22 @@ class Pump:
     next_count: float = 0.0
 
     def run(self) -> End:
-        """Pump until the end; the streams that are left are read as far as they are filled."""
+        """Pump until the end; the streams that are left are read as far as they are filled.
+
+        Raises: SupervisorError, after a kill.
+        """
+        try:
+            return self.watch()
+        except OSError as error:
+            self.kill()
+            about = f"watch process {self.process.pid}"
+            raise SupervisorError(about, error.errno or errno.EIO) from error
+        except BaseException:
+            self.kill()  # KeyboardInterrupt, say: nobody watches its limits any more
+            raise
+
+    def watch(self) -> End:
+        """The loop."""
         base = self.counters()
         self.cpu_began = base.cpu or 0.0
         for sink in self.sinks:
@@ -177,6 +194,8 @@ class Pump:
         """Compare with the limits; the first that is crossed is the verdict."""
         now = time.monotonic()
         limits = self.limits
+        if self.verdict is not None:
+            self.kill()  # again, for who has to be told twice
         if limits.wall is not None and now - self.began >= limits.wall:
             self.stop(TimedOut(limits.wall))
         if (limits.cpu_time is None and limits.memory is None) or now < self.next_count:

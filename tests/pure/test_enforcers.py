@@ -47,7 +47,7 @@ def means(read, write, path):
 def boxed(read, write):
     policy = Sandbox(MADE, read=[p for p in read if p not in write], write=write).policy
     plan = compile_box(policy, HOST)
-    return policy, plan, view_of(plan.setup, plan.steps)
+    return policy, plan, view_of((*plan.template, *plan.setup), plan.steps)
 
 
 def rules_of(plan):

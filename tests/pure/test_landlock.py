@@ -135,7 +135,7 @@ def test_the_view_s_layer_is_init_s_and_costs_a_program_nothing():
     plan = compile_plan(Sandbox().policy, TRUE, hosts.ROOT_V1)
     setup = [op.code for op in plan.setup]
     assert setup[-1] is OpCode.LANDLOCK_RESTRICT
-    assert setup.index(OpCode.PIVOT_ROOT) < setup.index(OpCode.LANDLOCK_CREATE)
+    assert setup.index(OpCode.ROOT_LEAVE) < setup.index(OpCode.LANDLOCK_CREATE)
     assert not any(op.code.name.startswith("LANDLOCK") for op in plan.program)
 
 

@@ -10,5 +10,5 @@ import pytest
 @pytest.fixture
 def disk_path():
     """On ext4: Linux 6.1 has no idmapped mounts of tmpfs, which read= and write= of root are."""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+    with tempfile.TemporaryDirectory(dir="/srv/isolate", prefix="build-") as name:
         yield Path(name)

@@ -55,7 +55,7 @@ def families(policy: Policy) -> tuple[str, ...]:
 
 def lines_of(policy: Policy, draft: Draft) -> list[Line]:
     """What the whole policy allows, from the same ops that make its mounts."""
-    view = view_of(draft.ops, draft.steps)
+    view = view_of((*draft.template, *draft.ops), draft.steps)
     lines = file_lines(grants_of(view)) if view.places else [Line("file,", "mounts")]
     lines += network_rules(families(policy))
     caps = policy.get(CapabilitySet)
@@ -86,7 +86,7 @@ def usable(wanted: AppArmorProfile, draft: Draft) -> bool:
 
 def has_proc(policy: Policy, draft: Draft) -> bool:
     """Whether a program finds /proc when it writes to its attr/apparmor/exec."""
-    view = view_of(draft.ops, draft.steps)
+    view = view_of((*draft.template, *draft.ops), draft.steps)
     shown = view.mount_of("/proc/thread-self")
     return not view.places or (shown is not None and shown.kind in ("proc", "bind"))
 

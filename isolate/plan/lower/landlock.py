@@ -176,7 +176,7 @@ def view_scope(draft: Draft) -> tuple[str, ...]:
 def layer_of_view(draft: Draft) -> Ruleset | None:
     """The view's layer on this host, None where there is none."""
     level = min(draft.host.landlock, abi.MAX_LEVEL)
-    grants = grants_of(view_of(draft.ops, draft.steps))
+    grants = grants_of(view_of((*draft.template, *draft.ops), draft.steps))
     if level < VIEW_LEVEL or not grants.read:
         return None
     network = draft.policy.get(Network)
@@ -192,7 +192,7 @@ def lower_view(wanted: Landlock, draft: Draft) -> None:
         draft.weaker("landlock", f"{why}: mounts alone hold the view")
         return
     emit(rules, draft, wanted, Phase.ROOT, "view")
-    grants = grants_of(view_of(draft.ops, draft.steps))
+    grants = grants_of(view_of((*draft.template, *draft.ops), draft.steps))
     unknown = [n for table in (abi.FS, abi.NET, abi.SCOPE) for n in unknown_to(table, draft.host)]
     tail = f"; unknown to it: {', '.join(unknown)}" if unknown else ""
     for doing, paths in (("starting", grants.unstartable), ("writing", grants.unwritable)):
