@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from isolate import guard
+from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.confine import confine
 from isolate.errors import (
@@ -44,6 +45,8 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -92,6 +95,7 @@ __all__ = [
     "SandboxViolation",
     "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
@@ -101,6 +105,8 @@ __all__ = [
     "allow",
     "call",
     "confine",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from isolate import profiles
@@ -24,7 +25,7 @@ from isolate.policy.policy import Policy
 from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
 
-__all__ = ["NAMES", "compose"]
+__all__ = ["NAMES", "accounted", "compose"]
 
 SHARED = {
     "user": tokens.HostUser,
@@ -41,7 +42,7 @@ DEADLINE = {
     "output": "output",
     "files_size": "files_size",
 }
-CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset"}
+CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset", "account": "account"}
 NAMES = frozenset(
     (
         *SHARED,
@@ -66,10 +67,24 @@ def need(allow: tuple[Any, ...], token: type, why: str) -> None:
         raise PolicyError(f"{why} widens the sandbox; say so with allow=[allow.{token.__name__}()]")
 
 
-def namespaces(short: Mapping[str, Any], allow: tuple[Any, ...]) -> Namespace:
-    """All but time, less what a token lets be shared."""
+def joined(given_ones: list[Any], allow: tuple[Any, ...]) -> frozenset[str]:
+    """The kinds that are somebody else's. Raises: PolicyError without the token."""
+    spaces = [each for each in Policy(*given_ones).primitives if isinstance(each, Namespace)]
+    kinds = frozenset(kind for each in spaces for kind, _ in each.joins)
+    if kinds:
+        need(allow, tokens.OtherNamespaces, f"joining {', '.join(sorted(kinds))}")
+    return kinds
+
+
+def namespaces(
+    short: Mapping[str, Any], allow: tuple[Any, ...], others: frozenset[str] = frozenset()
+) -> Namespace:
+    """All but time, less what a token lets be shared, and what is joined."""
     kinds: dict[str, Any] = {"time": bool(short.get("time", False))}
     for kind, token in SHARED.items():
+        if kind in others and kind not in short:
+            kinds[kind] = False
+            continue
         kinds[kind] = short.get(kind, True)
         if kinds[kind] is not True and kinds[kind] is not False:
             raise PolicyError(
@@ -156,6 +171,12 @@ def filters(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[SeccompFil
     return default + ([] if wanted is None else [wanted])
 
 
+@lru_cache(maxsize=256)
+def accounted(policy: Policy) -> Policy:
+    """The same, with everything counted that this machine can count."""
+    return policy | CgroupLimit(account=True)
+
+
 def access(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[Landlock]:
     """The view held a second time, and what was given; False needs its token."""
     wanted = short.get("landlock")
@@ -198,7 +219,7 @@ def compose(
     roots = [each for each in given_ones if isinstance(each, Chroot)]
     if roots and short.get("root") is not None:
         raise PolicyError("two roots: root= and a Chroot")
-    spaces = namespaces(short, allow)
+    spaces = namespaces(short, allow, joined(given_ones, allow))
     identity = Identity(
         uid=short.get("uid") or 1000,
         gid=short.get("gid") or 1000,

@@ -12,7 +12,14 @@ PUBLIC = """
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
     SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
-    allow call confine outside run
+    Stats
+    allow
+    call
+    confine
+    doctor
+    outside
+    run
+    stock
 """
 
 

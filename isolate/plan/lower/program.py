@@ -70,7 +70,7 @@ def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
         whole = int(deadline.cpu_time) + 1
         least("cpu", whole, whole + 1)
     limit = draft.policy.get(CgroupLimit)
-    fallback = draft.new("user") and "pids" not in draft.host.cgroup.controllers
+    fallback = draft.counts_alone() and "pids" not in draft.host.cgroup.controllers
     if limit and limit.pids and fallback:
         # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
         count = limit.pids + (0 if draft.reserved_ids else 1)
