@@ -10,7 +10,16 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, landlock, namespace, program, seccomp
+from isolate.plan.lower import (
+    capabilities,
+    cgroup,
+    chroot,
+    landlock,
+    namespace,
+    network,
+    program,
+    seccomp,
+)
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
@@ -40,9 +49,9 @@ def lower_box(draft: Draft) -> None:
         draft.promise("keyring", "the filter around this process refuses keyctl")
     elif identity and identity.new_keyring:
         draft.op(OpCode.KEYRING, Phase.NAMESPACE, "join a new session keyring", identity)
-    network = policy.get(Network)
-    if draft.new("net") and network and network.kind == "loopback":
-        draft.op(OpCode.LOOPBACK_UP, Phase.NETWORK, "bring lo up", network)
+    links = policy.get(Network)
+    if links is not None:
+        network.lower(links, draft)
     root = policy.get(Chroot)
     if (root is not None or policy.mounts) and not draft.new("mount"):
         draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
@@ -53,8 +62,9 @@ def lower_box(draft: Draft) -> None:
     limit = policy.get(CgroupLimit)
     if limit is not None:
         cgroup.lower(limit, draft)
-    if policy.get(CapabilitySet) is not None:
-        draft.promise("caps", "capset, and the bounding set")
+    caps = policy.get(CapabilitySet)
+    if caps is not None:
+        capabilities.lower_box(caps, draft)
     if identity and identity.no_new_privs:
         draft.promise("no_new_privs", "prctl")
     wanted = policy.get(SeccompFilter)
