@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from isolate import guard
+from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.errors import (
     CpuTimeLimitExceeded,
@@ -42,6 +43,8 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -89,6 +92,7 @@ __all__ = [
     "SandboxViolation",
     "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
@@ -97,6 +101,8 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

@@ -14,11 +14,13 @@ from isolate.plan.lower import (
     capabilities,
     cgroup,
     chroot,
+    deadline,
     landlock,
     namespace,
     network,
     program,
     seccomp,
+    template,
 )
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
@@ -62,6 +64,9 @@ def lower_box(draft: Draft) -> None:
     limit = policy.get(CgroupLimit)
     if limit is not None:
         cgroup.lower(limit, draft)
+    bounds = policy.get(Deadline)
+    if bounds is not None:
+        deadline.lower(bounds, draft)
     caps = policy.get(CapabilitySet)
     if caps is not None:
         capabilities.lower_box(caps, draft)
@@ -124,6 +129,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         clone_flags=draft.clone_flags,
         template=in_order(draft.template),
         joining=tuple(draft.joining),
+        stockable=template.stockable(draft),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),

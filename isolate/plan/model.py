@@ -109,6 +109,7 @@ class Plan:
             for all boxes, in a process of their own. Empty: the box makes its own.
         joining: ops by which a first init joins namespaces of others and clones the box's init; it
             is that clone which has `clone_flags` then. Empty: nothing is joined.
+        stockable: whether its network and IPC namespaces may be made ahead, by the caller's rights.
         setup: ops that init runs once.
         program: ops that each program's process runs before its exec; the last is EXEC.
         steps: what the parent does, in order, before init is asked to set up.
@@ -119,6 +120,7 @@ class Plan:
     clone_flags: int = 0
     template: tuple[Op, ...] = ()
     joining: tuple[Op, ...] = ()
+    stockable: bool = False
     setup: tuple[Op, ...] = ()
     program: tuple[Op, ...] = ()
     steps: tuple[Step, ...] = ()

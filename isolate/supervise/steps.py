@@ -15,7 +15,7 @@ from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, joining, trees
+from isolate.supervise import cgroupfs, freezer, joining, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -36,6 +36,7 @@ class Prepared:
     id_map: Step | None = None
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
+    stocked: bool = False
 
     @property
     def mount_ns(self) -> int:
@@ -104,6 +105,7 @@ def keep_id_map(step: Step, made: Prepared) -> None:
 
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
+    freezer.reclaim()
     made.leaf = cgroupfs.create(step.args[0])
     made.undo.callback(made.leaf.close)
     made.fds.update(made.leaf.join_fds)
