@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from isolate.abi.flags import NAMESPACES
+from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
@@ -48,7 +49,13 @@ def open_tree(step: Step, made: Prepared) -> None:
     """A detached copy of a host tree with its attributes set, for BIND."""
     path, recursive, attr_set, attr_clr, optional, idmap = step.args
     userns_fd = idmap_namespace(made) if idmap else -1
-    fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    try:
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL or userns_fd < 0 or not attr_set & MOUNT_ATTR_RDONLY:
+            raise
+        # No idmapped mounts there (proc, devtmpfs, overlay): to read, what is for others will do.
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional)
     if fd < 0:
         made.absent.add(step.slot or "")  # optional: its op is left out
         return
