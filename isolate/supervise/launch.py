@@ -18,7 +18,7 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, joining, steps, stock
+from isolate.supervise import channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
@@ -78,6 +78,7 @@ class Session:
         began = time.monotonic()
         try:
             steps.prepare(self.plan, self.made)
+            self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = self.first_init()
@@ -154,6 +155,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
+        program = confined.named_program(program, self.made.profile)
         with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
@@ -204,6 +206,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            confined.confirm(ops, process)
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
