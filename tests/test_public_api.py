@@ -11,7 +11,7 @@ PUBLIC = """
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Undecided Unsandboxed Usage Violated
     Stats
     allow
     call
