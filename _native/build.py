@@ -20,8 +20,9 @@ CHILD_SOURCES = (
     "child_limit.c",
     "child_lsm.c",
     "child_mount.c",
+    "child_notify.c",
 )
-PARENT_SOURCES = ("plan.c", "spawn.c", "enter.c")
+PARENT_SOURCES = ("plan.c", "spawn.c", "enter.c", "notify.c", "notify_ask.c", "notify_bpf.c")
 INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "plan.c", *CHILD_SOURCES)
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")

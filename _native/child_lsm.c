@@ -62,5 +62,6 @@ long op_seccomp(struct iso_ctx *ctx, const struct iso_op *op)
 		.len = (unsigned short)(iso_len(ctx, op->str[0]) / sizeof(struct sock_filter)),
 		.filter = (struct sock_filter *)(uintptr_t)iso_str(ctx, op, 0),
 	};
-	return sys(seccomp, SECCOMP_SET_MODE_FILTER, op->num[0], &program);
+	uint64_t mode = SECCOMP_SET_MODE_FILTER | iso_door(ctx, ISO_DOOR_SECCOMP);
+	return sys(seccomp, mode, op->num[0], &program);
 }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from isolate import guard
+from isolate import guard, learning
 from isolate.completed import Completed
 from isolate.errors import (
     CpuTimeLimitExceeded,
@@ -29,6 +29,7 @@ from isolate.policy.ambient import outside
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.handlers import Answer
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
@@ -38,15 +39,19 @@ from isolate.policy.rules import Action, Arg, Errno, Rule
 from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
+from isolate.supervise.handlers import Notified
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 guard.install()
+learning.bind()
 
 __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "Answer",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -69,6 +74,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "Network",
+    "Notified",
     "OutputLimitExceeded",
     "PidsLimitExceeded",
     "Policy",
@@ -87,6 +93,7 @@ __all__ = [
     "Unsandboxed",
     "Usage",
     "Violated",
+    "Violation",
     "allow",
     "call",
     "outside",

@@ -9,6 +9,7 @@ from typing import Any
 from isolate.plan.model import Guarantee
 from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 __all__ = ["Completed", "RunFailed", "RunTimedOut", "return_code"]
 
@@ -40,7 +41,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.outcome = outcome
         self.usage = usage
         self.guarantees = guarantees
-        self.violations: tuple[Any, ...] = ()
+        self.violations: tuple[Violation, ...] = ()
         self.timing = timing
 
     def check_returncode(self) -> None:

@@ -27,6 +27,7 @@ from isolate.supervise.launch import Session
 from isolate.supervise.outcome import Outcome, Seen, judge
 from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 __all__ = ["Place", "Popen"]
 
@@ -85,6 +86,7 @@ class Supervision:
     def run(self) -> None:
         """Until the program has ended and what it wrote is delivered."""
         try:
+            self.pump.obey(self.pump.process.log)
             self.watch()
         except BaseException as error:  # told to whoever waits; a thread has nobody else to tell
             self.error = error
@@ -274,6 +276,11 @@ class Popen(subprocess.Popen[Any]):
         """What it used; None while it runs."""
         self.poll()
         return self.supervision.usage if self.supervision else None
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Its refused system calls so far."""
+        return self.supervision.pump.process.violations if self.supervision else ()
 
     @property
     def pidfd(self) -> int:

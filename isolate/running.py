@@ -220,6 +220,7 @@ def run_in(
         pump.stdin_fd, pump.stdin = streams.stdin_fd, memoryview(data)
         streams.stdin_fd = -1
         ours.callback(pump.close)
+        pump.obey(process.log)
         sinks = list(streams.sinks)
         seen, usage = finish(pump, session, command, last)
         streams.sinks = sinks
@@ -235,6 +236,7 @@ def run_in(
         guarantees=session.plan.guarantees,
         timing=session.timing,
     )
+    completed.violations = process.violations
     if options.check:
         completed.check_returncode()
     return completed

@@ -33,6 +33,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.violations import Violation
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -227,6 +228,11 @@ class Box:
     def guarantees(self) -> tuple[Any, ...]:
         """Every promise, and what holds it on this machine."""
         return self.session.plan.guarantees
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused system calls of everything in the box, so far."""
+        return self.session.violations
 
     def counters(self) -> Counters:
         """The cgroup's counters."""

@@ -6,12 +6,12 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
+    INFINITY INHERIT Action Answer Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
     IsolateError Killed LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
-    Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
+    Namespace Network Notified OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call
+    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated Violation allow call
     outside run
 """
 

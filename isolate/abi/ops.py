@@ -63,6 +63,7 @@ class OpCode(IntEnum):
     TIMENS = 46
     IDMAP = 47
     SETSCHED = 48
+    SECCOMP_NOTIFY = 49
 
 
 class OpFlag(IntFlag):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from isolate.host.facts import CgroupFacts, Host, PythonFacts
+from isolate.host.seccomp import probe_flags
 
 __all__ = ["probe", "probe_python"]
 
@@ -136,6 +137,7 @@ def probe() -> Host:
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     usable, why = user_namespace_fact()
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    flags, no_listener = probe_flags(status)
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
     return Host(
         kernel=(major, minor),
@@ -146,6 +148,8 @@ def probe() -> Host:
         user_namespaces=usable,
         user_why=why,
         seccomp=tuple(ACTIONS.get(name, name) for name in actions),
+        seccomp_flags=flags,
+        seccomp_why=no_listener,
         root_entries=tuple(found for path in paths if (found := entry(path))),
         python=probe_python(),
         cgroup=probe_cgroup(),

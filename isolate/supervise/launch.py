@@ -19,8 +19,10 @@ from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
+from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.violations import Violation
 
 __all__ = ["Session"]
 
@@ -88,6 +90,7 @@ class Session:
         self.timing: dict[str, float] = {}
         self.closed = False
         self.counted = Counters()
+        self.supervisor: Supervisor | None = None
 
     def start(self) -> Session:
         """Run the parent's steps, start init, and have it set the box up.
@@ -96,6 +99,8 @@ class Session:
         """
         began = time.monotonic()
         try:
+            if self.plan.watch is not None:
+                self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan.steps, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
@@ -160,8 +165,12 @@ class Session:
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
+        notify, log = None, None
         try:
             named = {**self.made.fds, **fds, "record": write_fd}
+            if self.supervisor is not None:
+                notify, log = self.supervisor.listen()
+                named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else 0
@@ -171,10 +180,14 @@ class Session:
             raise
         finally:
             os.close(write_fd)
+            if notify is not None:
+                notify.close()
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd)
+            process.log = log
+            return process
         except BaseException:
             status.close()
             raise
@@ -204,6 +217,11 @@ class Session:
             process.close()
             raise
         return process
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused calls of all its programs so far."""
+        return () if self.supervisor is None else self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
@@ -246,5 +264,7 @@ class Session:
                     self.init.close()
                 self.counters()
             finally:
+                if self.supervisor is not None:
+                    self.supervisor.close()
                 self.closed = True
                 self.undo.close()

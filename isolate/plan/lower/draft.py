@@ -10,7 +10,7 @@ from attrs import Factory, define
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.errors import HostLacks
 from isolate.host.facts import Host
-from isolate.plan.model import Guarantee, Item, Op, Step, Verdict
+from isolate.plan.model import Guarantee, Item, Op, Step, Verdict, Watch
 from isolate.policy.policy import Policy
 
 __all__ = ["Draft"]
@@ -30,6 +30,7 @@ class Draft:
     clone_flags: int = 0
     reserved_ids: bool = False
     trees: int = 0
+    watch: Watch | None = None
 
     def op(
         self,
