@@ -26,6 +26,7 @@ from isolate.plan.model import Watch
 from isolate.policy.rules import ALLOW, Action
 from isolate.supervise.channel import socket_pair
 from isolate.supervise.handlers import Desk
+from isolate.supervise.pyframe import locate
 from isolate.supervise.violations import Violation, described, merged, name_on, scalars
 
 __all__ = ["Log", "Supervisor"]
@@ -36,6 +37,7 @@ RET_ACTIONS = {0x80000000: "kill_process", 0x00050000: "errno", 0x7FC00000: "not
 ALLOWED = (0x7FFF0000, 0x7FFC0000, 0x7FC00000)  # allow, log, notify: what observing lets go on
 EPERM = 1
 OTHERS = "others"
+LINES = 64  # kinds of a listener whose Python line is looked for: that takes part of a millisecond
 
 
 def as_action(value: int) -> Action:
@@ -234,9 +236,14 @@ class Supervisor:
     def seen(self, notice: Notice, action: Action | None = None) -> Violation:
         """The record of a call that waits."""
         name = name_on(notice.arch, notice.nr)
-        inside = status_of(notice.pid).get("NStgid", "0").split()[-1]
+        status = status_of(notice.pid)
+        inside = status.get("NStgid", "0").split()[-1]
+        where = None
+        if not self.watch.observe and notice.kind < LINES:
+            tid = int(status.get("NSpid", "0").split()[-1])
+            where = locate(notice.pid, tid, lambda at, size: self.notifier.peek(notice, at, size))
         if not self.notifier.waits(notice):
-            inside = "0"  # the number may be somebody else's by now
+            inside, where = "0", None  # the number may be somebody else's by now
         known = params(name)
         found = Violation(
             syscall=name,
@@ -244,6 +251,7 @@ class Supervisor:
             decoded=described(name, notice.args, notice.data),
             pid=int(inside),
             action=action or (ALLOW if self.goes_on(notice) else as_action(notice.action)),
+            where=where,
             handled=action is not None,
         )
         if not self.watch.observe:

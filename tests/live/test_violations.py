@@ -149,6 +149,47 @@ def test_a_hostile_string_ends_no_line():
     assert len(str(only)) < 600
 
 
+PLACES = """\
+import ctypes, os, socket, threading
+libc = ctypes.CDLL(None)
+def here():
+    return socket.socket(40, 1, 0)
+try: here()
+except OSError: pass
+def thread():
+    libc.chroot(b'/thread')
+t = threading.Thread(target=thread); t.start(); t.join()
+pid = os.fork()
+if pid == 0:
+    libc.chroot(b'/child'); os._exit(0)
+os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="from 3.11 on")
+def test_the_python_line_is_told_in_threads_and_children_too():
+    box = Sandbox(files={"evil.py": PLACES})
+    done = box.run([sys.executable, "/tmp/evil.py"], capture_output=True, timeout=60)
+    found = {each.decoded[0]: each.where for each in done.violations}
+    assert found == {
+        "family=AF_VSOCK": "/tmp/evil.py:4",  # not the library's own line
+        "path='/thread'": "/tmp/evil.py:8",
+        "path='/child'": "/tmp/evil.py:12",
+    }, done
+    done = Sandbox().run(["/bin/sh", "-c", "chroot /tmp true"], capture_output=True)
+    assert [each.where for each in done.violations] in ([None], [])
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="from 3.11 on")
+def test_a_call_tells_its_line():
+    with Sandbox() as box:
+        box.call(refused_once)
+        (only,) = box.violations
+    name, _, line = only.where.rpartition(":")
+    assert os.path.basename(name) in (os.path.basename(__file__), "<dynamic-code>")
+    assert "chroot" in Path(__file__).read_text().splitlines()[int(line) - 1]
+
+
 # -- where it is seen
 
 
