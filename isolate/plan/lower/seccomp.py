@@ -140,9 +140,11 @@ def lower(wanted: SeccompFilter, draft: Draft, has_no_new_privs: bool) -> None:
         if "wait_killable_recv" in draft.host.seccomp_flags:
             flags |= FLAG_WAIT_KILLABLE_RECV
         size = len(found.main) // INSTRUCTION
+        names = " and ".join(repr(layer.name) for layer in wanted.layers)
         draft.op(
             OpCode.SECCOMP_NOTIFY, Phase.EXEC,
-            f"install a filter of {size} instructions, with a listener", wanted, found.main,
+            f"install the filter {names} of {size} instructions, with a listener", wanted,
+            found.main,
             slots=("notify",), nums=(flags, found.doors),
         )  # fmt: skip
         filters = list(found.further)
