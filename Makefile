@@ -7,6 +7,8 @@ APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu 
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
 .PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
+.PHONY: test-vm
+.PHONY: test-nested
 
 $(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
 	@tools/apt $(APT)
@@ -32,6 +34,13 @@ test-pythons:
 test-unprivileged:
 	tools/unprivileged
 
+# cgroup v2 and AppArmor, under a Debian kernel in qemu: as root and as an ordinary user.
+test-vm:
+	tools/vm/run
+# Inside containers (crun, with Docker's filter and masks) and inside bwrap.
+test-nested:
+	tools/nested/leg
+
 # The C part: warnings are errors; child code calls nothing; the other architecture builds.
 native-check: $(VENV)/done
 	$(BIN)/python tools/native_check.py
@@ -47,5 +56,26 @@ format:
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
 
-bench: $(VENV)/done
-	$(BIN)/python bench/resident.py
+# What a launch costs. CASE=NAME for one question; see bench/README.md.
+BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
+.PHONY: bench-full bench-check bench-profile
+$(VENV)/bench: $(VENV)/done
+	@tools/apt $(BENCH_APT)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+bench: $(VENV)/bench
+	$(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(BENCH)
+
+bench-full: $(VENV)/bench
+	@mkdir -p build/bench
+	$(BIN)/python -m bench --full --json build/bench/full.json --svg build/bench/plots $(BENCH)
+
+# Counts against bench/ceilings.toml; BENCH=--update writes what is counted now.
+bench-check: $(VENV)/done
+	@tools/apt strace valgrind
+	$(BIN)/python -m bench.check $(BENCH)
+
+# Where the last microseconds go.
+bench-profile: $(VENV)/bench
+	$(BIN)/python -m bench.profile $(BENCH)

@@ -25,6 +25,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds)
 	ctx->plan = blob;
 	ctx->fds = fds;
 	ctx->root_fd = -1;
+	ctx->null_fd = -1;
 	ctx->record_fd = -1;
 	ctx->phase_ns = NULL;
 	ctx->doors = 0;

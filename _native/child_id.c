@@ -86,7 +86,8 @@ long op_setresuid(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_sethostname(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	return sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	long r = sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	return op->flags & ISO_F_OPTIONAL && (r == -EPERM || r == -ENOSYS) ? 0 : r;
 }
 
 long op_setdomainname(struct iso_ctx *ctx, const struct iso_op *op)
@@ -122,19 +123,19 @@ long op_securebits(struct iso_ctx *ctx, const struct iso_op *op)
 	return sys(prctl, PR_SET_SECUREBITS, op->num[0], 0, 0, 0);
 }
 
-/* Drop from the bounding set what the mask has not; the kernel ends the list by EINVAL. */
+/* Drop from the bounding set what the mask has not; the kernel ends the list by EINVAL.  Where we
+ * have not the right to drop, what is gone already is no failure. */
 long op_bounding(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;
 	for (unsigned cap = 0; cap <= ISO_LAST_CAP; cap++) {
-		long has = sys(prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
-		if (has == -EINVAL)
-			return cap > 0 ? 0 : -EINVAL;
-		if (has < 0)
-			return has;
-		if (has == 0 || (op->num[0] >> cap & 1))
+		if (op->num[0] >> cap & 1)
 			continue;
 		long r = sys(prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
+		if (r == -EINVAL && cap > 0)
+			return 0;
+		if (r == -EPERM && sys(prctl, PR_CAPBSET_READ, cap, 0, 0, 0) == 0)
+			continue;
 		if (r < 0)
 			return r;
 	}

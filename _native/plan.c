@@ -49,7 +49,7 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_MASK] = {1, 0, 0},
 	[ISO_OP_DUP2] = {0, 0, 1},
 	[ISO_OP_CHDIR] = {1, 0, 0},
-	[ISO_OP_APPARMOR] = {1, 0, 0},
+	[ISO_OP_APPARMOR] = {3, 0, 0},
 	[ISO_OP_LANDLOCK_CREATE] = {0, 0, 2},
 	[ISO_OP_LANDLOCK_PATH] = {1, 0, 1},
 	[ISO_OP_LANDLOCK_PORT] = {0, 0, 1},
@@ -59,6 +59,7 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_EXEC] = {0, 6, 0},
 	[ISO_OP_TIMENS] = {1, 0, 0},
 	[ISO_OP_IDMAP] = {3, 0, 0},
+	[ISO_OP_PLACE] = {3, 0, 0},
 	[ISO_OP_SECCOMP_NOTIFY] = {1, 0, 1},
 };
 

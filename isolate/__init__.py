@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from isolate import guard, learning
+from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.errors import (
     CpuTimeLimitExceeded,
@@ -20,9 +21,11 @@ from isolate.errors import (
     RemoteError,
     ReplyError,
     SandboxViolation,
+    SupervisorError,
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -30,6 +33,7 @@ from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.handlers import Answer
+from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
@@ -41,11 +45,15 @@ from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.handlers import Notified
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 from isolate.supervise.violations import Violation
 
 guard.install()
 learning.bind()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
@@ -67,6 +75,7 @@ __all__ = [
     "IdMap",
     "IsolateError",
     "Killed",
+    "Landlock",
     "LaunchError",
     "LimitExceeded",
     "LimitHit",
@@ -87,15 +96,20 @@ __all__ = [
     "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
+    "Timing",
     "Usage",
     "Violated",
     "Violation",
     "allow",
     "call",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 
 from isolate.plan.model import Guarantee
 from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
+from isolate.supervise.timeline import Sample
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 from isolate.supervise.violations import Violation
 
@@ -22,7 +24,10 @@ class Completed(subprocess.CompletedProcess[Any]):
         usage: what it used.
         guarantees: what held, and what was weakened on this machine.
         violations: refused system calls that were reported.
-        timing: seconds of set-up by phase.
+        timing: seconds of set-up by phase, a mapping by name.
+        timeline: memory and processor time while it ran, oldest first, if `timeline=` asked for
+            it: True is a `Sample` every 50 ms, a number its interval in seconds. When there are
+            512, every second one goes and the interval doubles.
     """
 
     def __init__(
@@ -35,7 +40,8 @@ class Completed(subprocess.CompletedProcess[Any]):
         outcome: Outcome,
         usage: Usage,
         guarantees: tuple[Guarantee, ...],
-        timing: dict[str, float],
+        timing: Timing,
+        timeline: tuple[Sample, ...] = (),
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.outcome = outcome
@@ -43,6 +49,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.guarantees = guarantees
         self.violations: tuple[Violation, ...] = ()
         self.timing = timing
+        self.timeline = timeline
 
     def check_returncode(self) -> None:
         """Raises: RunTimedOut, RunFailed, unless it exited with 0."""

@@ -18,9 +18,11 @@ __all__ = [
     "RECORD_SIZE",
     "Notice",
     "Notifier",
+    "Spaces",
     "check",
     "enter",
     "filter_answer",
+    "make_spaces",
     "parse_fail",
     "spawn",
 ]
@@ -47,19 +49,47 @@ def check(blob: bytes) -> int | None:
     return None if ok == 0 else int(where[0])
 
 
-def spawn(blob: bytes, fds: Sequence[int], *, shares_memory: bool) -> tuple[int, int]:
+@frozen
+class Spaces:
+    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours."""
+
+    net: int = -1
+    ipc: int = -1
+    mount: int = -1
+
+
+OURS: Spaces = Spaces()
+
+
+def spawn(
+    blob: bytes, fds: Sequence[int], *, shares_memory: bool, spaces: Spaces = OURS
+) -> tuple[int, int]:
     """Start a process that runs the plan; returns (pid, pidfd).
 
-    Raises: OSError of clone3. What fails later is told on the plan's record pipe.
+    Raises: OSError of clone3 or setns. What fails later is told on the plan's record pipe.
     """
     buffer = ffi.new("uint64_t[]", (len(blob) + 7) // 8)
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    error = lib.iso_spawn(buffer, len(blob), slots, len(fds), int(shares_memory), out)
+    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount])
+    error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
-        raise OSError(-error, os.strerror(-error), "clone3")
+        call = "clone3" if out.entered else "setns"
+        raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
+
+
+def make_spaces() -> tuple[int, int]:
+    """Descriptors of a new network namespace, with its loopback up, and a new IPC namespace.
+
+    Raises: OSError of clone3, unshare or ioctl.
+    """
+    net, ipc = ffi.new("int32_t *"), ffi.new("int32_t *")
+    error = lib.iso_make_spaces(net, ipc)
+    if error < 0:
+        raise OSError(-error, os.strerror(-error), "unshare")
+    return int(net[0]), int(ipc[0])
 
 
 def enter(blob: bytes, fds: Sequence[int]) -> None:

@@ -13,13 +13,34 @@ from pathlib import Path
 
 import pytest
 
+from isolate.host.probe import probe
+
 os.environ.setdefault("ISOLATE_CGROUP_PARENT", f"isolate-test-{os.getpid()}")
 
 
 def has_controller(name: str) -> bool:
     return any(
-        line.split()[2] == "cgroup" and name in line.split()[3].split(",")
+        line.split()[2] == "cgroup"
+        and name in line.split()[3].split(",")
+        and os.access(line.split()[1], os.W_OK)
         for line in Path("/proc/mounts").read_text().splitlines()
+    )
+
+
+def text_of(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def cgroup2_is_ours() -> bool:
+    """Alone, with the controllers, and with a place of ours: root's, or one that was delegated."""
+    own = text_of("/proc/self/cgroup").removeprefix("0::/")
+    return (
+        "memory" in text_of("/sys/fs/cgroup/cgroup.controllers").split()
+        and os.access(f"/sys/fs/cgroup/{own}", os.W_OK)
+        and not own.startswith("..")
     )
 
 
@@ -29,15 +50,30 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
+
+
+def landlock_level() -> int:
+    from isolate.host.lsm import landlock
+
+    return landlock()[0]
+
+
 TEST_DATA = Path(
     os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
 )
+NESTED = ("docker", "podman", "unfiltered", "unmasked", "bwrap", "bwrap-root")
 FEATURES = {
+    "nested": lambda: os.environ.get("ISOLATE_NESTED") in NESTED,
+    # write= and read= of a root that may idmap: a container's may not
+    "idmap": lambda: os.geteuid() != 0 or probe().idmap and probe().sys_admin,
     "root": lambda: os.geteuid() == 0,
     "unprivileged": lambda: os.geteuid() != 0,
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
+    "cgroup2": cgroup2_is_ours,
+    "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
@@ -47,6 +83,11 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "landlock": lambda: landlock_level() >= 1,
+    "landlock4": lambda: landlock_level() >= 4,
+    "landlock6": lambda: landlock_level() >= 6,
+    "landlock7": lambda: landlock_level() >= 7,
+    "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 
@@ -88,13 +129,19 @@ def processes() -> set[str]:
 def leaves() -> set[str]:
     """cgroups of this test run."""
     parent = os.environ["ISOLATE_CGROUP_PARENT"]
-    return {str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{parent}*")}
+    patterns = (f"{parent}*", f"*/{parent}*", f"*/*/{parent}*")
+    return {str(path) for each in patterns for path in Path("/sys/fs/cgroup").glob(each)}
 
 
 def descriptors() -> dict[str, str]:
     """Our open files, but for those that the library keeps for the life of the process."""
+    from isolate.supervise.template import TEMPLATES
+
+    kept = {str(template.fd) for template in TEMPLATES.kept.values()}
     found = {}
     for fd in os.listdir("/proc/self/fd"):
+        if fd in kept:
+            continue
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
@@ -122,7 +169,7 @@ def state() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """Law 8, after every live test."""
-    if "live" not in str(request.node.path):
+    if request.node.path.parent.name not in ("live", "vm"):
         yield
         return
     before = state()

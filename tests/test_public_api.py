@@ -8,11 +8,18 @@ import isolate
 PUBLIC = """
     INFINITY INHERIT Action Answer Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
-    IsolateError Killed LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
+    IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network Notified OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated Violation allow call
-    outside run
+    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    Violation
+    Stats
+    allow
+    call
+    doctor
+    outside
+    run
+    stock
 """
 
 

@@ -10,7 +10,16 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, namespace, program, seccomp
+from isolate.plan.lower import (
+    cgroup,
+    chroot,
+    deadline,
+    landlock,
+    namespace,
+    program,
+    seccomp,
+    template,
+)
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
@@ -20,6 +29,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
@@ -35,19 +45,26 @@ def lower_box(draft: Draft) -> None:
     namespace.lower(spaces, draft)
     draft.op(OpCode.DUMPABLE, Phase.IDS, "make init not dumpable", "launch", nums=(0,))
     identity = policy.get(Identity)
-    if identity and identity.new_keyring:
+    if identity and identity.new_keyring and "keyctl" in draft.host.refused:
+        draft.promise("keyring", "the filter around this process refuses keyctl")
+    elif identity and identity.new_keyring:
         draft.op(OpCode.KEYRING, Phase.NAMESPACE, "join a new session keyring", identity)
     network = policy.get(Network)
-    if spaces.net and network and network.kind == "loopback":
+    if draft.new("net") and network and network.kind == "loopback":
         draft.op(OpCode.LOOPBACK_UP, Phase.NETWORK, "bring lo up", network)
     root = policy.get(Chroot)
-    if root is not None:
+    if (root is not None or policy.mounts) and not draft.new("mount"):
+        draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
+    elif root is not None:
         chroot.lower(root, draft)
-    elif spaces.mount or policy.mounts:
+    elif draft.new("mount"):
         chroot.lower_bare(spaces, policy.mounts, draft)
     limit = policy.get(CgroupLimit)
     if limit is not None:
         cgroup.lower(limit, draft)
+    bounds = policy.get(Deadline)
+    if bounds is not None:
+        deadline.lower(bounds, draft)
     if policy.get(CapabilitySet) is not None:
         draft.promise("caps", "capset, and the bounding set")
     if identity and identity.no_new_privs:
@@ -55,6 +72,9 @@ def lower_box(draft: Draft) -> None:
     wanted = policy.get(SeccompFilter)
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
+    access = policy.get(Landlock)
+    if access is not None:
+        landlock.lower_box(access, draft)
 
 
 def limits_of(policy: Policy) -> Limits:
@@ -104,6 +124,8 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
     assert all(op.phase < BOX_PHASES for op in draft.ops)
     plan = Plan(
         clone_flags=draft.clone_flags,
+        template=in_order(draft.template),
+        stockable=template.stockable(draft),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),

@@ -7,42 +7,40 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+
+from attrs import evolve
 
 from isolate import native
+from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
-from isolate.plan.encode import Body, Encoded, encode, encode_body, encode_program
-from isolate.plan.hints import hint
+from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, steps
+from isolate.supervise import channel, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
+from isolate.supervise.freezer import Freezer
+from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
+from isolate.supervise.setup import (
+    ANSWER_SECONDS,
+    Setup,
+    ask_set_up,
+    failure,
+    parent_step,
+)
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 from isolate.supervise.violations import Violation
 
 __all__ = ["Session"]
 
 END_SECONDS = 5.0
-ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
-
-
 KEPT = 256
-SETUPS: dict[int, tuple[tuple[Op, ...], Encoded]] = {}
 BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
-
-
-def setup_blob(ops: tuple[Op, ...]) -> Encoded:
-    """Cached by identity, which the entry keeps: a policy's set-up is the same every time."""
-    found = SETUPS.get(id(ops))
-    if found is None:
-        if len(SETUPS) >= KEPT:
-            SETUPS.clear()
-        SETUPS[id(ops)] = found = (ops, encode(ops))
-    return found[1]
 
 
 def program_blob(program: Program) -> Encoded:
@@ -55,28 +53,6 @@ def program_blob(program: Program) -> Encoded:
     return encode_program(found[1], program.exec)
 
 
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
-    """The error of one op, with its cause."""
-    op = ops[min(step, len(ops) - 1)]
-    found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
-    found.__cause__ = OSError(error, os.strerror(error))
-    return found
-
-
-@contextmanager
-def parent_step(about: str) -> Iterator[None]:
-    """What fails in the parent names its step, as an op does."""
-    try:
-        yield
-    except IsolateError:
-        raise
-    except OSError as error:
-        late = isinstance(error, TimeoutError)
-        number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
-        raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
-
-
 class Session:
     """Opened by `start`; ended, with all that is in it, by `close`."""
 
@@ -87,13 +63,18 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
+        self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
         self.supervisor: Supervisor | None = None
+        self.counted_extra = Extra()
+        self.freezer = Freezer()
 
     def start(self) -> Session:
-        """Run the parent's steps, start init, and have it set the box up.
+        """Run the parent's steps, start init, and ask it to set the box up.
+
+        Init works while the caller goes on; `settle` waits for it, and so does the first program.
 
         Raises: LaunchError, HostLacks; then everything is undone.
         """
@@ -101,43 +82,54 @@ class Session:
         try:
             if self.plan.watch is not None:
                 self.supervisor = Supervisor(self.plan.watch)
-            steps.prepare(self.plan.steps, self.made)
+            steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags)
-            cloned = time.monotonic()
+                self.init = self.start_init()
+            self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = self.set_up(self.init)
+                self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
+            steps.prepare(self.plan, self.made, meanwhile=True)
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
         return self
 
-    def set_up(self, init: Init) -> InitRecord:
-        """Plan.setup, in init itself."""
-        ops = self.plan.setup
-        if self.made.absent:
-            ops = tuple(op for op in ops if not self.made.absent.intersection(op.slots))
-        blob = setup_blob(ops)
-        fd = channel.blob_fd(blob.blob)
+    def start_init(self) -> Init:
+        """With a pair of the stock's where the plan may have one and one is there."""
+        pair = stock.take() if self.plan.stockable else None
+        if pair is None:
+            return start_init(self.plan.clone_flags, native.Spaces(mount=self.made.mount_ns))
         try:
-            fds = [fd, *(self.made.fds[name] for name in blob.slots)]
-            status = channel.ask(init.control, Request.SETUP, fds)
+            spaces = native.Spaces(*pair, self.made.mount_ns)
+            self.made.stocked = True
+            return start_init(self.plan.clone_flags & ~(CLONE_NEWNET | CLONE_NEWIPC), spaces)
         finally:
-            os.close(fd)
+            for fd in pair:
+                os.close(fd)
+
+    def settle(self) -> Session:
+        """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
+        with self.lock:
+            pending, self.pending = self.pending, None
+        if pending is None:
+            return self
         try:
-            record, _ = status.receive(ANSWER_SECONDS)
-        finally:
-            status.close()
-        if record.error:
-            raise failure(ops, record.step, record.error)
-        return record
+            with parent_step("have isolate-init set the box up"):
+                record = pending.settle()
+        except BaseException:
+            self.close()
+            raise
+        self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
+        return self
+
+    def setup_ops(self) -> tuple[Op, ...]:
+        """Plan.setup, without what is optional and not there."""
+        ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
+        if not self.made.absent:
+            return ops
+        return tuple(op for op in ops if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:
@@ -156,7 +148,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
-        with parent_step("have isolate-init start the program"):
+        with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
@@ -173,7 +165,7 @@ class Session:
                 named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
-            flags = channel.SPAWN_LAST if last else 0
+            flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)
@@ -195,15 +187,16 @@ class Session:
             os.close(read_fd)
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
-        """Wait for the exec, or for what stood in its way."""
+        """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
+        data = read_records(read_fd, ANSWER_SECONDS)
+        self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
-        process = Process(record.pid, pidfd, status)
+        process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
@@ -213,6 +206,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
@@ -230,10 +224,42 @@ class Session:
             self.counted = leaf.counters()
         return self.counted
 
+    def extra(self) -> Extra:
+        """Further counters, also after the end."""
+        if not self.closed:
+            self.counted_extra = extra(self.made.leaf)
+        return self.counted_extra
+
+    def moment(self) -> Moment:
+        """Memory and processor time now; None of both when the box has ended."""
+        if self.init is None or self.closed:
+            return Moment(None, None)
+        return moment(self.made.leaf, self.init.pid)
+
     def kill(self) -> None:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+            self.freezer.end()
+
+    def kill_tree(self, process: Process, wait: bool = False) -> None:
+        """Kill a program and all that descends from it; the rest of the box lives on.
+
+        Args:
+            wait: until nothing of it is left.
+        """
+        if not process.serial:
+            self.kill()  # the box is that program's alone
+            return
+        request = (Request.KILL, (), process.pid, process.serial)
+        try:
+            with closing(channel.ask(self.alive.control, *request)) as status:
+                self.freezer.release_until(status)
+                _ = wait and status.receive(ANSWER_SECONDS)
+        except InitGone:
+            return  # and so is all that was in the box
+        except TimeoutError:
+            self.kill()  # init is stopped, or can't end it: then everything
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
@@ -244,10 +270,20 @@ class Session:
         try:
             record, _ = status.receive(END_SECONDS)
             return record
-        except (InitGone, TimeoutError):
+        except (InitGone, OSError):  # no answer, or none that could be read: close kills
             return None
         finally:
             status.close()
+
+    def end_all(self) -> None:
+        """End every process, the frozen first: init can't reap those."""
+        try:
+            self.freezer.end()
+        finally:
+            if self.init is not None:
+                if not self.plan.clone_flags & 0x20000000:
+                    self.end()  # without a pid namespace init has to kill them itself
+                self.init.close()
 
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
@@ -258,11 +294,13 @@ class Session:
                 self.closed = True
                 return
             try:
-                if self.init is not None:
-                    if not self.plan.clone_flags & 0x20000000:
-                        self.end()  # without a pid namespace init has to kill them itself
-                    self.init.close()
+                if self.pending is not None:
+                    self.pending.status.close()
+                    self.pending = None
+                self.end_all()
                 self.counters()
+                self.extra()
+                self.freezer.close()
             finally:
                 if self.supervisor is not None:
                     self.supervisor.close()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import threading
@@ -16,7 +17,14 @@ from isolate.supervise.channel import InitGone, Status
 from isolate.supervise.notify import Log
 from isolate.supervise.violations import Violation
 
-__all__ = ["End", "Process"]
+__all__ = ["End", "Process", "pid_of"]
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd as the caller's pid namespace has it; -1 if it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        found = re.search(r"^Pid:\s*(-?\d+)$", file.read(), re.MULTILINE)
+    return int(found[1]) if found else -1
 
 
 @frozen
@@ -41,10 +49,14 @@ class Process:
     """A started program. `close` frees the descriptors; it doesn't kill.
 
     Attributes:
+        pid: as isolate-init sees it.
+        serial: what isolate-init knows its keeper by; 0 without one (docs/adr/0010).
         taken: whether it may have begun; always so for a program that was started.
+        stamps: when it was cloned and was about to exec, nanoseconds of CLOCK_MONOTONIC.
     """
 
     taken = True
+    stamps = (0, 0)
     log: Log | None = None  # of its refused calls, where they are reported
 
     @property
@@ -52,8 +64,9 @@ class Process:
         """Its refused calls so far, and those of what it has started."""
         return () if self.log is None else self.log.violations()
 
-    def __init__(self, pid: int, pidfd: int, status: Status) -> None:
+    def __init__(self, pid: int, pidfd: int, status: Status, serial: int = 0) -> None:
         self.pid = pid
+        self.serial = serial
         self.pidfd = pidfd
         self.status = status
         self.end: End | None = None

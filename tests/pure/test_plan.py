@@ -141,12 +141,6 @@ def test_limits_go_to_the_supervisor():
     assert compile_box(Policy(CgroupLimit(pids=3)), hosts.ROOT_V1).limits.pids == 3
 
 
-if __name__ == "__main__":
-    GOLDEN.mkdir(exist_ok=True)
-    for each, machine in hosts.ALL.items():
-        (GOLDEN / f"{each}.txt").write_text(explain(compile_plan(Sandbox().policy, TRUE, machine)))
-
-
 def test_a_programs_bytes_in_two_parts_say_the_same_as_in_one():
     policy = Sandbox().policy
     for argv in (["true"], ["/bin/sh", "-c", "x" * 5000], ["a", *map(str, range(300))]):
@@ -185,3 +179,9 @@ def unpacked(blob):
                 strs[which] = [item(offset) for offset in offsets]
         found.append((values[:5], strs, values[9:]))
     return found
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for each, machine in hosts.ALL.items():
+        (GOLDEN / f"{each}.txt").write_text(explain(compile_plan(Sandbox().policy, TRUE, machine)))

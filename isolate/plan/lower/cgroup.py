@@ -15,6 +15,7 @@ NEEDS = {
     "cpu": ("cpu", "cpu_weight"),
     "cpuset": ("cpuset", "mems"),
 }
+COUNTING = ("memory", "pids", "cpu", "io", "blkio")  # what `account` joins, where it is there
 HINT = (
     "run below a delegated cgroup (systemd-run --user --scope -p Delegate=yes PROGRAM) or as root"
 )
@@ -31,7 +32,8 @@ def wanted(limit: CgroupLimit) -> tuple[str, ...]:
 
 def controllers(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
     """The hierarchies to join: by controller on v1 (cpuacct with cpu), "unified" on v2."""
-    usable = [name for name in wanted(limit) if name in host.cgroup.controllers]
+    names = [*wanted(limit), *(COUNTING if limit.account else ())]
+    usable = [name for name in dict.fromkeys(names) if name in host.cgroup.controllers]
     if not usable:
         return ()
     if host.cgroup.version == 2:

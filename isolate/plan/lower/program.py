@@ -6,7 +6,7 @@ from __future__ import annotations
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import seccomp
+from isolate.plan.lower import landlock, seccomp
 from isolate.plan.lower.cgroup import controllers
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Vector
@@ -16,6 +16,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
@@ -68,9 +69,10 @@ def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
         whole = int(deadline.cpu_time) + 1
         least("cpu", whole, whole + 1)
     limit = draft.policy.get(CgroupLimit)
-    if limit and limit.pids and "pids" not in draft.host.cgroup.controllers:
+    fallback = draft.new("user") and "pids" not in draft.host.cgroup.controllers
+    if limit and limit.pids and fallback:
         # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
-        count = limit.pids + (0 if draft.host.euid == 0 else 1)
+        count = limit.pids + (0 if draft.reserved_ids else 1)
         least("nproc", count, count)
     return found
 
@@ -134,6 +136,9 @@ def lower_exec(draft: Draft) -> None:
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
+    access = draft.policy.get(Landlock)
+    if access is not None:
+        landlock.lower(access, draft, bool(identity and identity.no_new_privs))
     draft.op(OpCode.READY, Phase.EXEC, "report ready", "launch", slots=("record",))
     wanted = draft.policy.get(SeccompFilter)
     if wanted:

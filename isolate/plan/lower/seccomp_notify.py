@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from isolate.abi.syscalls import AUDIT_ARCH, numbers
 from isolate.errors import PolicyError
 from isolate.plan.bpf.assemble import JA, JEQ, LD_W_ABS, MAX_INSTRUCTIONS, RET, RETURNS, assemble
-from isolate.plan.bpf.evaluate import run
+from isolate.plan.bpf.evaluate import outcomes
 from isolate.policy.handlers import NOTIFY
 from isolate.policy.rules import ALLOW, Action, Arg, Errno, Layer, Rule
 from isolate.policy.seccomp import SeccompFilter
@@ -27,7 +27,7 @@ __all__ = ["DOORS", "Listening", "listening", "plain"]
 DOOR = 0x69736F64
 DOORS = {"sendmsg": (1, 2), "seccomp": (2, 0), "write": (4, 0)}
 SIZE = 8
-UPPER = 20  # of argument 0 in struct seccomp_data
+LOWER, UPPER = 16, 20  # of argument 0 in struct seccomp_data
 FLAG_NEW_LISTENER = 8
 # Asked for by libraries at every start, whether there or not, and of no interest.
 NOISE = frozenset("mbind set_mempolicy set_mempolicy_home_node rseq set_robust_list".split())
@@ -132,20 +132,16 @@ def seal(doors: int, arch: str) -> bytes:
 
 
 def answers(program: bytes, arch: str, call: str, key: int = 0) -> set[str]:
-    """The actions that a call of set-up may get, whatever its other arguments."""
-    found = set()
-    for value in (0, 1, 2, 15, (1 << 64) - 1):
-        args = [value] * 6
-        if key:
-            args[DOORS[call][1]] = key << 32 | value & 0xFFFFFFFF
-        if call == "seccomp":
-            args[1] = 0  # set-up gives no flags after the listener is there
-        found.add(run(program, AUDIT_ARCH[arch], numbers(arch)[call], args).action.name)
-    return found
+    """The actions that a call of set-up may get, whatever its other arguments: proved."""
+    known = {UPPER + 8 * DOORS[call][1]: key} if key else {}
+    if call == "seccomp":
+        known[LOWER + 8] = 0  # set-up gives no flags after the listener is there
+    found = outcomes(program, AUDIT_ARCH[arch], numbers(arch)[call], known)
+    return {action.name for action in found}
 
 
 def prove(found: Listening, arch: str) -> None:
-    """What set-up calls after the listener is there passes, and is never notified: by evaluation.
+    """What set-up calls after the listener is there passes, and is never notified.
 
     Raises: PolicyError.
     """
