@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from isolate import guard
+from isolate import guard, learning
 from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.confine import confine
@@ -35,6 +35,7 @@ from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.handlers import Answer
 from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
@@ -45,13 +46,16 @@ from isolate.policy.rules import Action, Arg, Errno, Rule
 from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
+from isolate.supervise.handlers import Notified
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.stats import Stats
 from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 guard.install()
+learning.bind()
 verbs.bind()
 
 __all__ = [
@@ -59,6 +63,7 @@ __all__ = [
     "INHERIT",
     "Action",
     "AppArmorProfile",
+    "Answer",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -82,6 +87,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "Network",
+    "Notified",
     "OutputLimitExceeded",
     "PidsLimitExceeded",
     "Policy",
@@ -104,6 +110,7 @@ __all__ = [
     "Timing",
     "Usage",
     "Violated",
+    "Violation",
     "allow",
     "call",
     "confine",

@@ -140,6 +140,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         steps=tuple(draft.steps),
         limits=limits_of(policy),
         guarantees=tuple(draft.guarantees),
+        watch=draft.watch,
     )
     return plan, draft.reserved_ids
 
