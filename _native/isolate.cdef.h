@@ -107,6 +107,8 @@ struct iso_op {
 #define ISO_OP_PLACE             56
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
 #define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+/* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
+#define ISO_OP_REBORN            60
 #define ISO_OP_LAST              60 /* codes below it without a step are refused */
 
 /* A filter may refuse what set-up itself still calls.  Then those calls carry this in the upper half

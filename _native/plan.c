@@ -59,6 +59,7 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_EXEC] = {0, 6, 0},
 	[ISO_OP_TIMENS] = {1, 0, 0},
 	[ISO_OP_IDMAP] = {3, 0, 0},
+	[ISO_OP_REBORN] = {0, 0, 1},
 	[ISO_OP_PLACE] = {3, 0, 0},
 	[ISO_OP_SECCOMP_NOTIFY] = {1, 0, 1},
 };

@@ -6,7 +6,8 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action Answer Arg Box CapabilitySet CgroupLimit Chroot Completed
+    INFINITY INHERIT Action Answer AppArmorProfile Arg Box CapabilitySet CgroupLimit
+    Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network Notified OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
@@ -16,6 +17,7 @@ PUBLIC = """
     Stats
     allow
     call
+    confine
     doctor
     outside
     run

@@ -48,7 +48,7 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
     for name in wanted(limit):
         if name in host.cgroup.controllers:
             draft.promise(name, f"cgroup v{host.cgroup.version}")
-        elif name == "pids" and draft.clone_flags & 0x10000000:
+        elif name == "pids" and draft.counts_alone():
             draft.promise("pids", "RLIMIT_NPROC, counted in the box's user namespace")
         else:
             why = host.cgroup.why or f"the {name} controller is not available"
