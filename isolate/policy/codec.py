@@ -219,6 +219,7 @@ def pairs(value: Any) -> tuple[tuple[str, str], ...]:
 SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Mount, "data"): content,
     (Mount, "lower"): tuple,
+    (Chroot, "lower"): tuple,
     (Namespace, "joins"): pairs,
     (Rule, "action"): action,
     (Layer, "default"): action,
