@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
-      git sqlite3 libseccomp2 golang-github-containers-common python3-venv squashfs-tools e2fsprogs
+      git sqlite3 libseccomp2 golang-github-containers-common python3-venv squashfs-tools e2fsprogs apparmor
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
 .PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
@@ -59,10 +59,23 @@ clean:
 # What a launch costs. CASE=NAME for one question; see bench/README.md.
 BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
 .PHONY: bench-full bench-check bench-profile
-bench: $(VENV)/done
+$(VENV)/bench: $(VENV)/done
 	@tools/apt $(BENCH_APT)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+bench: $(VENV)/bench
 	$(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(BENCH)
 
-bench-full: $(VENV)/done
-	@tools/apt $(BENCH_APT)
+bench-full: $(VENV)/bench
+	@mkdir -p build/bench
 	$(BIN)/python -m bench --full --json build/bench/full.json --svg build/bench/plots $(BENCH)
+
+# Counts against bench/ceilings.toml; BENCH=--update writes what is counted now.
+bench-check: $(VENV)/done
+	@tools/apt strace valgrind
+	$(BIN)/python -m bench.check $(BENCH)
+
+# Where the last microseconds go.
+bench-profile: $(VENV)/bench
+	$(BIN)/python -m bench.profile $(BENCH)

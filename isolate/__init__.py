@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from isolate import guard
+from isolate.checkup import doctor
 from isolate.completed import Completed
+from isolate.confine import confine
 from isolate.errors import (
     CpuTimeLimitExceeded,
     FileSizeLimitExceeded,
@@ -24,9 +26,11 @@ from isolate.errors import (
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -41,15 +45,19 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "AppArmorProfile",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -87,6 +95,7 @@ __all__ = [
     "SandboxViolation",
     "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
@@ -95,6 +104,9 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "confine",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

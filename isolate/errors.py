@@ -25,6 +25,7 @@ __all__ = [
     "SandboxViolation",
     "SupervisorError",
     "TimeLimitExceeded",
+    "Undecided",
     "Unsandboxed",
 ]
 
@@ -53,6 +54,10 @@ class PolicyError(IsolateError, ValueError):
 
 class PolicyConflict(PolicyError):
     """Two primitives that can't both hold: two roots, say."""
+
+
+class Undecided(IsolateError):
+    """A question about filters that would take more memory than it may; the answer is unknown."""
 
 
 class HostLacks(IsolateError):

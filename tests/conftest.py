@@ -85,6 +85,7 @@ FEATURES = {
     "loop": lambda: os.path.exists("/dev/loop-control"),
     "mksquashfs": lambda: shutil.which("mksquashfs") is not None,
     "numpy": lambda: installed("numpy"),
+    "vm": lambda: "ISOLATE_VM" in os.environ,
     "landlock": lambda: landlock_level() >= 1,
     "landlock4": lambda: landlock_level() >= 4,
     "landlock6": lambda: landlock_level() >= 6,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -10,29 +11,17 @@ from typing import Any
 
 from attrs import Factory, define
 
-from isolate.abi.flags import NAMESPACES
+from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import archive, cgroupfs, loops, trees
+from isolate.supervise import archive, cgroupfs, confined, freezer, joining, loops, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
 from isolate.supervise.template import Template
 
 __all__ = ["Prepared", "prepare", "write_id_maps"]
-
-CLONE_KINDS = {
-    "user": "user",
-    "mount": "mnt",
-    "pid": "pid",
-    "net": "net",
-    "ipc": "ipc",
-    "uts": "uts",
-    "cgroup": "cgroup",
-    "time": "time",
-}
-
 
 @define
 class Prepared:
@@ -45,8 +34,10 @@ class Prepared:
     idmap_fd: int = -1
     absent: set[str] = Factory(set)
     id_map: Step | None = None
+    profile: str = ""
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
+    stocked: bool = False
 
     @property
     def mount_ns(self) -> int:
@@ -58,7 +49,13 @@ def open_tree(step: Step, made: Prepared) -> None:
     """A detached copy of a host tree with its attributes set, for BIND."""
     path, recursive, attr_set, attr_clr, optional, idmap = step.args
     userns_fd = idmap_namespace(made) if idmap else -1
-    fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    try:
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL or userns_fd < 0 or not attr_set & MOUNT_ATTR_RDONLY:
+            raise
+        # No idmapped mounts there (proc, devtmpfs, overlay): to read, what is for others will do.
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional)
     if fd < 0:
         made.absent.add(step.slot or "")  # optional: its op is left out
         return
@@ -87,15 +84,11 @@ def idmap_namespace(made: Prepared) -> int:
 
 
 def open_namespace(step: Step, made: Prepared) -> None:
-    """A namespace of "pid:N", "fd:N" or "path:P", for SETNS."""
-    target, kind = step.args[:2]
-    how, _, what = target.partition(":")
-    if how == "fd":
-        fd = os.dup(int(what))
-    elif how == "pid":
-        fd = os.open(f"/proc/{int(what)}/ns/{CLONE_KINDS[kind]}", os.O_RDONLY | os.O_CLOEXEC)
-    else:
-        fd = os.open(what, os.O_RDONLY | os.O_CLOEXEC)
+    """Somebody's namespace, for SETNS; none where the caller is in it already."""
+    fd = joining.open_namespace(*step.args)
+    if fd < 0:
+        made.absent.add(step.slot or "")
+        return
     made.undo.callback(os.close, fd)
     made.fds[step.slot or ""] = fd
 
@@ -113,9 +106,17 @@ def keep_id_map(step: Step, made: Prepared) -> None:
 
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
+    freezer.reclaim()
     made.leaf = cgroupfs.create(step.args[0])
     made.undo.callback(made.leaf.close)
     made.fds.update(made.leaf.join_fds)
+
+
+def see_to_profile(step: Step, made: Prepared) -> None:
+    """The box's AppArmor profile: loaded if it is temporary, else looked for."""
+    made.profile, temporary = confined.prepare(step)
+    if temporary is not None:
+        made.undo.callback(temporary.close)
 
 
 def find_template(step: Step, made: Prepared) -> None:
@@ -157,6 +158,7 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "apparmor": see_to_profile,
     "template": find_template,
 }
 
