@@ -87,7 +87,8 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify)
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
+	X(OVERLAY, overlay) X(ROOT_OVERLAY, root_overlay) X(UNPACK, unpack)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);
@@ -98,7 +99,11 @@ long iso_in_root(const struct iso_ctx *ctx, const char *path, uint64_t flags);
 long iso_parent_in_root(const struct iso_ctx *ctx, const char *path, const char **name);
 long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
+long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode);
 long iso_is_dir(long fd);
+
+/* From child_root.c. */
+long iso_become_root(struct iso_ctx *ctx, long fd);
 
 /* From child_mount.c: attributes of a mount; the tree that an op names; a new file system, not yet attached; a copy of a tree, likewise. */
 long iso_set_attr(long fd, uint64_t set, uint64_t clr, int recursive);

@@ -103,6 +103,13 @@ struct iso_op {
 /* a: socket that takes the listener by SCM_RIGHTS; s0: struct sock_filter[]; n0:
  * SECCOMP_FILTER_FLAG_* with NEW_LISTENER; n1: ISO_DOOR_* that later calls of set-up pass by */
 #define ISO_OP_SECCOMP_NOTIFY    49
+/* s0: options; s1: scratch in root, which holds the layers by the options' relative names and is
+ * let go of; n0: MOUNT_ATTR_*; n1: 1 makes "u" and "w" in it, "u" like "l0"; n2, n3:
+ * 1 + the ids that the kernel acts as, 0: init's own */
+#define ISO_OP_OVERLAY           53
+#define ISO_OP_ROOT_OVERLAY      54 /* s0, n0..n3: likewise, of the root so far; init keeps the ids */
+/* a: file of entries (child_overlay.c), into root; n0, n1: 1 + owner and group, 0: init's own */
+#define ISO_OP_UNPACK            55
 /* s0: host path; s1: path in root: an empty directory or file of the same kind; OPTIONAL */
 #define ISO_OP_PLACE             56
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */

@@ -232,6 +232,7 @@ def refused(why: str) -> Any:
 SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Mount, "data"): content,
     (Mount, "lower"): tuple,
+    (Chroot, "lower"): tuple,
     (Namespace, "joins"): pairs,
     (Rule, "action"): action,
     (Layer, "default"): action,
