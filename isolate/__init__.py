@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from isolate import guard
+from isolate.checkup import doctor
 from isolate.completed import Completed
+from isolate.confine import confine
 from isolate.errors import (
     CpuTimeLimitExceeded,
     FileSizeLimitExceeded,
@@ -28,6 +30,7 @@ from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -42,6 +45,8 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -52,6 +57,7 @@ __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "AppArmorProfile",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -89,6 +95,7 @@ __all__ = [
     "SandboxViolation",
     "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
@@ -97,6 +104,9 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "confine",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

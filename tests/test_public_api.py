@@ -6,13 +6,20 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
+    INFINITY INHERIT Action AppArmorProfile Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
     SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
-    allow call outside run
+    Stats
+    allow
+    call
+    confine
+    doctor
+    outside
+    run
+    stock
 """
 
 

@@ -22,7 +22,7 @@ ETC = """
 ACTIONS = {"user_notif": "notify"}  # the kernel's name and ours; the others are the same
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
-CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer", "blkio")
 
 
 def read(path: str) -> str | None:

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from attrs import field, fields, frozen
+from attrs.validators import instance_of
 
 from isolate.errors import PolicyConflict, PolicyError
 from isolate.policy.base import Primitive
@@ -45,6 +46,8 @@ class CgroupLimit(Primitive):
         cpu: processors' worth of time, 0.5 is half of one; cpu.max.
         cpu_weight: 1 to 10000; cpu.weight.
         cpuset, mems: lists like "0-3,5".
+        account: whether everything that the machine can count is counted, also where it has no
+            ceiling; not a ceiling itself, so that a machine without counters refuses nothing.
 
     Raises: PolicyError.
     Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Controllers".
@@ -58,6 +61,7 @@ class CgroupLimit(Primitive):
     cpu_weight: int | None = ceiling(least=1)
     cpuset: str | None = field(default=None, converter=canonical_cpus)
     mems: str | None = field(default=None, converter=canonical_cpus)
+    account: bool = field(default=False, validator=instance_of(bool))
 
     def narrow(self, inner: CgroupLimit) -> CgroupLimit:
         """The smaller of the two, field by field; processor lists intersect."""
@@ -71,6 +75,8 @@ class CgroupLimit(Primitive):
                 values[each.name] = ",".join(map(str, sorted(both)))
             elif each.name in ("cpuset", "mems"):
                 values[each.name] = a if b is None else b
+            elif each.name == "account":
+                values[each.name] = a or b
             else:
                 values[each.name] = tighter(a, b)
         return CgroupLimit(**values)

@@ -290,6 +290,9 @@ def reclaim(above: str) -> None:
         os.close(guard) if guard is not None else None
 
 
+COUNTING = ("memory", "pids", "cpu", "blkio")
+
+
 def controllers_of(limit: CgroupLimit) -> list[str]:
     """The v1 controllers that these limits need, cpuacct for the account of time."""
     found = [
@@ -297,6 +300,8 @@ def controllers_of(limit: CgroupLimit) -> list[str]:
         for name, fields in FIELDS.items()
         if any(getattr(limit, field) is not None for field in fields) and name in mounts()
     ]
+    if limit.account:
+        found += [name for name in COUNTING if name in mounts() and name not in found]
     return found + [name for name in ("cpuacct",) if name in mounts()]
 
 

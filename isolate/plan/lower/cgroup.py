@@ -15,6 +15,7 @@ NEEDS = {
     "cpu": ("cpu", "cpu_weight"),
     "cpuset": ("cpuset", "mems"),
 }
+COUNTING = ("memory", "pids", "cpu", "io", "blkio")  # what `account` joins, where it is there
 HINT = (
     "run below a delegated cgroup (systemd-run --user --scope -p Delegate=yes PROGRAM) or as root"
 )
@@ -31,7 +32,8 @@ def wanted(limit: CgroupLimit) -> tuple[str, ...]:
 
 def controllers(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
     """The hierarchies to join: by controller on v1 (cpuacct with cpu), "unified" on v2."""
-    usable = [name for name in wanted(limit) if name in host.cgroup.controllers]
+    names = [*wanted(limit), *(COUNTING if limit.account else ())]
+    usable = [name for name in dict.fromkeys(names) if name in host.cgroup.controllers]
     if not usable:
         return ()
     if host.cgroup.version == 2:
@@ -46,7 +48,7 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
     for name in wanted(limit):
         if name in host.cgroup.controllers:
             draft.promise(name, f"cgroup v{host.cgroup.version}")
-        elif name == "pids" and draft.clone_flags & 0x10000000:
+        elif name == "pids" and draft.counts_alone():
             draft.promise("pids", "RLIMIT_NPROC, counted in the box's user namespace")
         else:
             why = host.cgroup.why or f"the {name} controller is not available"
