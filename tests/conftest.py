@@ -75,6 +75,7 @@ FEATURES = {
     "cgroup2": cgroup2_is_ours,
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
+    "strace": lambda: shutil.which("strace") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "testdata": lambda: (TEST_DATA / "moby-seccomp").is_dir(),
