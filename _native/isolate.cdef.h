@@ -155,9 +155,10 @@ struct iso_spawned {
 int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 
 /* Start a process by clone3 and run the plan in it.  `slots` are the caller's fd numbers.
+ * It is born in the v2 cgroup whose directory cgroup_fd is, -1 for the caller's.
  * 0 or -errno of clone; failures of ops come as iso_fail records on the plan's pipe. */
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
-	      int32_t shares_memory, struct iso_spawned *out);
+	      int32_t shares_memory, int32_t cgroup_fd, struct iso_spawned *out);
 
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */

@@ -67,14 +67,14 @@ static long call_in_child(long nr, long a, long b, long c, long d, long e, void 
 }
 #endif
 
-/* clone3, or clone where a container's filter answers ENOSYS. */
+/* clone3, or clone where a container's filter answers ENOSYS and no cgroup was asked for. */
 static long start_shared(struct clone_args *args, char *stack, struct start *start)
 {
 	args->flags |= CLONE_VM | CLONE_VFORK;
 	args->stack = (uint64_t)(uintptr_t)stack;
 	args->stack_size = ISO_CHILD_STACK;
 	long r = call_in_child(__NR_clone3, (long)args, sizeof *args, 0, 0, 0, start);
-	if (r != -ENOSYS)
+	if (r != -ENOSYS || args->flags & CLONE_INTO_CGROUP)
 		return r;
 	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
 	return call_in_child(__NR_clone, flags, (long)(stack + ISO_CHILD_STACK), (long)args->pidfd,
@@ -84,7 +84,7 @@ static long start_shared(struct clone_args *args, char *stack, struct start *sta
 static long start_copied(struct clone_args *args, struct start *start)
 {
 	long r = sys(clone3, args, sizeof *args);
-	if (r == -ENOSYS) {
+	if (r == -ENOSYS && !(args->flags & CLONE_INTO_CGROUP)) {
 		long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
 		r = sys(clone, flags, 0, args->pidfd, 0, 0);
 	}
@@ -94,7 +94,7 @@ static long start_copied(struct clone_args *args, struct start *start)
 }
 
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
-	      int32_t shares_memory, struct iso_spawned *out)
+	      int32_t shares_memory, int32_t cgroup_fd, struct iso_spawned *out)
 {
 	char stack[ISO_CHILD_STACK] __attribute__((aligned(16)));
 	struct start start;
@@ -114,6 +114,10 @@ int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD,
 	};
+	if (cgroup_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup_fd;
+	}
 	/* No handler of the caller may run in the child, on the caller's memory. */
 	long r = sys(rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof old);
 	if (r < 0)

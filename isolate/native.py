@@ -34,8 +34,10 @@ def check(blob: bytes) -> int | None:
     return None if ok == 0 else int(where[0])
 
 
-def spawn(blob: bytes, fds: Sequence[int], *, shares_memory: bool) -> tuple[int, int]:
-    """Start a process that runs the plan; returns (pid, pidfd).
+def spawn(
+    blob: bytes, fds: Sequence[int], *, shares_memory: bool, cgroup_fd: int = -1
+) -> tuple[int, int]:
+    """Start a process that runs the plan, in that v2 cgroup if one is given: (pid, pidfd).
 
     Raises: OSError of clone3. What fails later is told on the plan's record pipe.
     """
@@ -43,7 +45,8 @@ def spawn(blob: bytes, fds: Sequence[int], *, shares_memory: bool) -> tuple[int,
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    error = lib.iso_spawn(buffer, len(blob), slots, len(fds), int(shares_memory), out)
+    shares = int(shares_memory)
+    error = lib.iso_spawn(buffer, len(blob), slots, len(fds), shares, cgroup_fd, out)
     if error < 0:
         raise OSError(-error, os.strerror(-error), "clone3")
     return int(out.pid), int(out.pidfd)

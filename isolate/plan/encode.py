@@ -59,9 +59,12 @@ class Data:
         return self.add(struct.pack(f"<{len(offsets)}I", *offsets))
 
 
-def slot_numbers(ops: Iterable[Op]) -> tuple[dict[str, int], tuple[str, ...], int]:
+def slot_numbers(
+    ops: Iterable[Op], first: tuple[str, ...] = ()
+) -> tuple[dict[str, int], tuple[str, ...], int]:
     """(number by name, names that come from outside, how many temps)."""
-    names = list(dict.fromkeys(name for op in ops for name in op.slots if name is not None))
+    named = (name for op in ops for name in op.slots if name is not None)
+    names = list(dict.fromkeys((*first, *named)))
     outer = tuple(name for name in names if not name.startswith(TEMP))
     temps = [name for name in names if name.startswith(TEMP)]
     numbers = {name: i for i, name in enumerate((*outer, *temps))}
@@ -74,9 +77,11 @@ def padded(values: Iterable[int], count: int, fill: int) -> list[int]:
     return found + [fill] * (count - len(found))
 
 
-def encode(ops: tuple[Op, ...], clone_flags: int = 0) -> Encoded:
-    """Return the blob of these ops."""
-    numbers, outer, temps = slot_numbers(ops)
+def encode(
+    ops: tuple[Op, ...], clone_flags: int = 0, *, first: tuple[str, ...] = ()
+) -> Encoded:
+    """Return the blob of these ops; `first` are slots that come before those of the ops."""
+    numbers, outer, temps = slot_numbers(ops, first)
     data = Data(HEADER.size + OP.size * len(ops))
     packed = []
     for op in ops:

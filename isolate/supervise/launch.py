@@ -81,7 +81,7 @@ class Session:
             steps.prepare(self.plan.steps, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags)
+                self.init = start_init(self.plan.clone_flags, self.leaf_fd("init_fd"))
             cloned = time.monotonic()
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
@@ -95,6 +95,10 @@ class Session:
             "set_up": record.at_ns / 1e9 - cloned,
         }
         return self
+
+    def leaf_fd(self, name: str) -> int:
+        """A v2 directory of the box's cgroup, -1 if it has none."""
+        return -1 if self.made.leaf is None else int(getattr(self.made.leaf, name))
 
     def set_up(self, init: Init) -> InitRecord:
         """Plan.setup, in init itself."""
@@ -139,14 +143,16 @@ class Session:
     def request(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
-        blob = encode(ops)
+        leaf_fd = self.leaf_fd("cgroup_fd")
+        blob = encode(ops, first=("leaf",) if leaf_fd >= 0 else ())
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
         try:
-            named = {**self.made.fds, **fds, "record": write_fd}
+            named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else 0
+            flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)

@@ -168,8 +168,8 @@ def read_records(fd: int, seconds: float | None = None) -> bytes:
     raise TimeoutError(f"no end of set-up within {seconds} s")
 
 
-def start_init(clone_flags: int) -> Init:
-    """Start isolate-init in new namespaces.
+def start_init(clone_flags: int, cgroup_fd: int = -1) -> Init:
+    """Start isolate-init in new namespaces, and in a v2 cgroup if it gets one.
 
     Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
     """
@@ -186,7 +186,7 @@ def start_init(clone_flags: int) -> Init:
     }
     try:
         fds = [named[name] for name in encoded.slots]
-        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True)
+        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True, cgroup_fd=cgroup_fd)
     except OSError as error:
         ours.close()
         os.close(read_fd)
