@@ -6,7 +6,9 @@ APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu 
       git sqlite3 libseccomp2 golang-github-containers-common python3-venv
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
-.PHONY: demo test check test-pure test-host test-pythons test-unprivileged test-vm fuzz bench format clean native-check
+.PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
+.PHONY: test-vm
+.PHONY: test-nested
 
 $(VENV)/done: setup.cfg setup.py pyproject.toml $(SOURCES)
 	@tools/apt $(APT)
@@ -35,6 +37,9 @@ test-unprivileged:
 # cgroup v2 and AppArmor, under a Debian kernel in qemu: as root and as an ordinary user.
 test-vm:
 	tools/vm/run
+# Inside containers (crun, with Docker's filter and masks) and inside bwrap.
+test-nested:
+	tools/nested/leg
 
 # The C part: warnings are errors; child code calls nothing; the other architecture builds.
 native-check: $(VENV)/done
@@ -51,5 +56,13 @@ format:
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
 
+# What a launch costs. CASE=NAME for one question; see bench/README.md.
+BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
+.PHONY: bench-full bench-check bench-profile
 bench: $(VENV)/done
-	$(BIN)/python bench/resident.py
+	@tools/apt $(BENCH_APT)
+	$(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(BENCH)
+
+bench-full: $(VENV)/done
+	@tools/apt $(BENCH_APT)
+	$(BIN)/python -m bench --full --json build/bench/full.json --svg build/bench/plots $(BENCH)

@@ -20,9 +20,10 @@ CHILD_SOURCES = (
     "child_limit.c",
     "child_lsm.c",
     "child_mount.c",
+    "child_root.c",
 )
 PARENT_SOURCES = ("plan.c", "spawn.c", "enter.c")
-INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "plan.c", *CHILD_SOURCES)
+INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "init_tree.c", "plan.c", *CHILD_SOURCES)
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")
 # Child code runs where no libc may be called: no canary, no loop turned into memcpy.

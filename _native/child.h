@@ -14,8 +14,10 @@ struct iso_ctx {
 	const struct iso_plan *plan; /* the blob's start */
 	int32_t *fds;                /* n_slots + n_temps */
 	int32_t root_fd;             /* the new root, -1 before it is made */
+	int32_t null_fd;             /* /dev/null for masks, -1 before the first */
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
+	int32_t outside;             /* not born in the cgroup that LEAF names */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);
@@ -65,7 +67,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 
 /* clang-format off */
 #define ISO_STEPS(X) \
-	X(JOIN_CGROUP, join_cgroup) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
+	X(JOIN_CGROUP, join_cgroup) X(LEAF, leaf) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
 	X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
 	X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) X(LOOPBACK_UP, loopback_up) \
 	X(PROPAGATION, propagation) X(ROOT_TMPFS, root_tmpfs) X(ROOT_BIND, root_bind) \
@@ -78,7 +80,8 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_CREATE, landlock_create) X(LANDLOCK_PATH, landlock_path) \
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
-	X(IDMAP, idmap) X(SETSCHED, setsched)
+	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
+	X(ROOT_LEAVE, root_leave)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);
@@ -91,7 +94,9 @@ long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_is_dir(long fd);
 
-/* From child_mount.c: a new file system, not yet attached; a copy of a tree, likewise. */
+/* From child_mount.c: attributes of a mount; the tree that an op names; a new file system, not yet attached; a copy of a tree, likewise. */
+long iso_set_attr(long fd, uint64_t set, uint64_t clr, int recursive);
+long iso_tree_of(const struct iso_ctx *ctx, const struct iso_op *op);
 long iso_new_fs(const char *type, const char *options, uint32_t len, uint64_t attr);
 long iso_clone_tree(long fd, int recursive);
 long iso_attach(long mount_fd, long target_fd);

@@ -29,6 +29,20 @@ long op_join_cgroup(struct iso_ctx *ctx, const struct iso_op *op)
 	return n < 0 ? n : n == 1 ? 0 : -EIO;
 }
 
+/* Where clone3 could not be used, the process is not in the leaf yet.  The rights are those that
+ * CLONE_INTO_CGROUP asks for. */
+long op_leaf(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	if (!ctx->outside)
+		return 0;
+	long fd = sys(openat, iso_fd(ctx, op, 0), "cgroup.procs", O_WRONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	long n = sys(write, fd, "0", 1);
+	(void)sys(close, fd);
+	return n < 0 ? n : n == 1 ? 0 : -EIO;
+}
+
 long op_unshare(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;
@@ -86,7 +100,8 @@ long op_setresuid(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_sethostname(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	return sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	long r = sys(sethostname, iso_str(ctx, op, 0), iso_len(ctx, op->str[0]));
+	return op->flags & ISO_F_OPTIONAL && (r == -EPERM || r == -ENOSYS) ? 0 : r;
 }
 
 long op_setdomainname(struct iso_ctx *ctx, const struct iso_op *op)
@@ -122,19 +137,19 @@ long op_securebits(struct iso_ctx *ctx, const struct iso_op *op)
 	return sys(prctl, PR_SET_SECUREBITS, op->num[0], 0, 0, 0);
 }
 
-/* Drop from the bounding set what the mask has not; the kernel ends the list by EINVAL. */
+/* Drop from the bounding set what the mask has not; the kernel ends the list by EINVAL.  Where we
+ * have not the right to drop, what is gone already is no failure. */
 long op_bounding(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;
 	for (unsigned cap = 0; cap <= ISO_LAST_CAP; cap++) {
-		long has = sys(prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
-		if (has == -EINVAL)
-			return cap > 0 ? 0 : -EINVAL;
-		if (has < 0)
-			return has;
-		if (has == 0 || (op->num[0] >> cap & 1))
+		if (op->num[0] >> cap & 1)
 			continue;
 		long r = sys(prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
+		if (r == -EINVAL && cap > 0)
+			return 0;
+		if (r == -EPERM && sys(prctl, PR_CAPBSET_READ, cap, 0, 0, 0) == 0)
+			continue;
 		if (r < 0)
 			return r;
 	}

@@ -7,19 +7,55 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 
-/* Change profile at the next exec; the second path is older than Linux 5.8. */
+#define ISO_LABEL_MAX 1024
+/* What a rule on something that is no directory may name: landlock(7). */
+#define ISO_FILE_RIGHTS                                                                            \
+	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |                              \
+	 LANDLOCK_ACCESS_FS_READ_FILE | 1u << 14 /* TRUNCATE */ | 1u << 15 /* IOCTL_DEV */)
+
+/* This thread's attr/exec; the second path is older than Linux 5.8. */
+static long open_exec_attr(int flags)
+{
+	long fd = sys(openat, AT_FDCWD, "/proc/thread-self/attr/apparmor/exec", flags | O_CLOEXEC);
+	if (fd == -ENOENT)
+		fd = sys(openat, AT_FDCWD, "/proc/thread-self/attr/exec", flags | O_CLOEXEC);
+	return fd;
+}
+
+/* The label that the kernel will enter at exec is the one that was asked for, mode and all. */
+static long check_exec_attr(const char *want, uint32_t len)
+{
+	char label[ISO_LABEL_MAX];
+	long fd = open_exec_attr(O_RDONLY);
+	if (fd < 0)
+		return fd;
+	long n = sys(read, fd, label, sizeof label);
+	(void)sys(close, fd);
+	if (n < 0)
+		return n;
+	while (n > 0 && (label[n - 1] == '\n' || label[n - 1] == 0))
+		n--;
+	if (n != (long)len)
+		return -EKEYREJECTED;
+	for (uint32_t i = 0; i < len; i++)
+		if (label[i] != want[i])
+			return -EKEYREJECTED;
+	return 0;
+}
+
+/* Change profile at the next exec.  The kernel then enters it or refuses the exec; so what is read
+ * back here is the label under which the program's first instruction runs. */
 long op_apparmor(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	long fd = sys(openat, AT_FDCWD, "/proc/thread-self/attr/apparmor/exec",
-		      O_WRONLY | O_CLOEXEC);
-	if (fd == -ENOENT)
-		fd = sys(openat, AT_FDCWD, "/proc/thread-self/attr/exec", O_WRONLY | O_CLOEXEC);
+	long fd = open_exec_attr(O_WRONLY);
 	if (fd < 0)
 		return fd;
 	uint32_t len = iso_len(ctx, op->str[0]);
 	long n = sys(write, fd, iso_str(ctx, op, 0), len);
 	(void)sys(close, fd); /* the write has reported */
-	return n < 0 ? n : n == (long)len ? 0 : -EIO;
+	if (n != (long)len)
+		return n < 0 ? n : -EIO;
+	return check_exec_attr(iso_str(ctx, op, 1), iso_len(ctx, op->str[1]));
 }
 
 long op_landlock_create(struct iso_ctx *ctx, const struct iso_op *op)
@@ -33,14 +69,26 @@ long op_landlock_create(struct iso_ctx *ctx, const struct iso_op *op)
 	return 0;
 }
 
+/* A rule on a file may not name what only directories have: EINVAL.  It gets the rest. */
+static long landlock_rights(long fd, uint64_t wanted)
+{
+	long dir = iso_is_dir(fd);
+	return dir < 0 ? dir : (long)(dir ? wanted : wanted & ISO_FILE_RIGHTS);
+}
+
 long op_landlock_path(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	struct landlock_path_beneath_attr attr = {.allowed_access = op->num[0]};
+	struct landlock_path_beneath_attr attr = {0};
 	long fd = sys(openat, AT_FDCWD, iso_str(ctx, op, 0), O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return op->flags & ISO_F_OPTIONAL && iso_absent(fd) ? 0 : fd;
-	attr.parent_fd = (int32_t)fd;
-	long r = sys(landlock_add_rule, iso_fd(ctx, op, 0), LANDLOCK_RULE_PATH_BENEATH, &attr, 0);
+	long r = landlock_rights(fd, op->num[0]);
+	if (r > 0) { /* 0: nothing that a file could be granted */
+		attr.allowed_access = (uint64_t)r;
+		attr.parent_fd = (int32_t)fd;
+		r = sys(landlock_add_rule, iso_fd(ctx, op, 0), LANDLOCK_RULE_PATH_BENEATH, &attr,
+			0);
+	}
 	(void)sys(close, fd);
 	return r;
 }
@@ -53,7 +101,13 @@ long op_landlock_port(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_landlock_restrict(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	return sys(landlock_restrict_self, iso_fd(ctx, op, 0), op->num[0]);
+	long r = sys(landlock_restrict_self, iso_fd(ctx, op, 0), op->num[0]);
+	if (op->slot[0] < (int32_t)ctx->plan->n_slots)
+		return r;
+	/* Our own, made by CREATE: init and confine() go on, without it. */
+	(void)sys(close, iso_fd(ctx, op, 0));
+	ctx->fds[op->slot[0]] = -1;
+	return r;
 }
 
 long op_seccomp(struct iso_ctx *ctx, const struct iso_op *op)
@@ -62,5 +116,7 @@ long op_seccomp(struct iso_ctx *ctx, const struct iso_op *op)
 		.len = (unsigned short)(iso_len(ctx, op->str[0]) / sizeof(struct sock_filter)),
 		.filter = (struct sock_filter *)(uintptr_t)iso_str(ctx, op, 0),
 	};
-	return sys(seccomp, SECCOMP_SET_MODE_FILTER, op->num[0], &program);
+	long r = sys(seccomp, SECCOMP_SET_MODE_FILTER, op->num[0], &program);
+	/* seccomp(2): with TSYNC a positive result is a thread that could not be confined. */
+	return r > 0 && op->num[0] & SECCOMP_FILTER_FLAG_TSYNC ? -ESRCH : r;
 }

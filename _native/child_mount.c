@@ -8,12 +8,11 @@
 #include <linux/openat2.h>
 #include <linux/stat.h>
 
-#define ISO_MNT_DETACH   2
 #define ISO_AT_RECURSIVE 0x8000
 #define ISO_NULL_MAJOR   1
 #define ISO_NULL_MINOR   3
 
-static long set_attr(long fd, uint64_t set, uint64_t clr, int recursive)
+long iso_set_attr(long fd, uint64_t set, uint64_t clr, int recursive)
 {
 	struct mount_attr attr = {.attr_set = set, .attr_clr = clr};
 	if (!set && !clr)
@@ -84,7 +83,7 @@ static long open_host(const char *path)
 }
 
 /* A detached tree: the parent's, or a copy of a path's. */
-static long tree_of(const struct iso_ctx *ctx, const struct iso_op *op)
+long iso_tree_of(const struct iso_ctx *ctx, const struct iso_op *op)
 {
 	if (op->slot[0] >= 0) {
 		int32_t given = iso_fd(ctx, op, 0);
@@ -126,11 +125,11 @@ static long attach_in_root(const struct iso_ctx *ctx, const char *path, long tre
 
 long op_bind(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	long tree = tree_of(ctx, op);
+	long tree = iso_tree_of(ctx, op);
 	if (tree < 0)
 		return op->flags & ISO_F_OPTIONAL && iso_absent(tree) ? 0 : tree;
 	const char *target = iso_str(ctx, op, 1);
-	long r = set_attr(tree, op->num[0], op->num[1], op->flags & ISO_F_RECURSIVE);
+	long r = iso_set_attr(tree, op->num[0], op->num[1], op->flags & ISO_F_RECURSIVE);
 	if (r == 0)
 		r = make_target(ctx, op, target, tree);
 	if (r == 0)
@@ -158,16 +157,18 @@ long op_mount_attr(struct iso_ctx *ctx, const struct iso_op *op)
 	long fd = iso_in_root(ctx, iso_str(ctx, op, 0), O_PATH);
 	if (fd < 0)
 		return op->flags & ISO_F_OPTIONAL && iso_absent(fd) ? 0 : fd;
-	long r = set_attr(fd, op->num[0], op->num[1], op->flags & ISO_F_RECURSIVE);
+	long r = iso_set_attr(fd, op->num[0], op->num[1], op->flags & ISO_F_RECURSIVE);
 	(void)sys(close, fd);
 	return r;
 }
 
 /* The kernel's null device, checked by its numbers: something else may be mounted there
- * (CVE-2025-31133). */
-static long null_tree(void)
+ * (CVE-2025-31133).  Kept open for the next mask: 0 or -errno. */
+static long open_null(struct iso_ctx *ctx)
 {
 	struct statx st;
+	if (ctx->null_fd >= 0)
+		return 0;
 	long fd = open_host("/dev/null");
 	if (fd < 0)
 		return fd;
@@ -176,9 +177,16 @@ static long null_tree(void)
 		       st.stx_rdev_minor != ISO_NULL_MINOR))
 		r = -ENODEV;
 	if (r == 0)
-		r = iso_clone_tree(fd, 0);
-	(void)sys(close, fd);
+		ctx->null_fd = (int32_t)fd;
+	else
+		(void)sys(close, fd);
 	return r;
+}
+
+static long null_tree(struct iso_ctx *ctx)
+{
+	long r = open_null(ctx);
+	return r < 0 ? r : iso_clone_tree(ctx->null_fd, 0);
 }
 
 long op_mask(struct iso_ctx *ctx, const struct iso_op *op)
@@ -192,7 +200,7 @@ long op_mask(struct iso_ctx *ctx, const struct iso_op *op)
 		     : dir   ? iso_new_fs("tmpfs", options, sizeof options,
 					  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
 						  MOUNT_ATTR_NOEXEC)
-			     : null_tree();
+			     : null_tree(ctx);
 	long r = cover < 0 ? cover : iso_attach(cover, target);
 	if (cover >= 0)
 		(void)sys(close, cover);
@@ -200,56 +208,16 @@ long op_mask(struct iso_ctx *ctx, const struct iso_op *op)
 	return r;
 }
 
-long op_propagation(struct iso_ctx *ctx, const struct iso_op *op)
+/* An empty file or directory, of the kind that the host path has, for a later bind. */
+long op_place(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	return sys(mount, "none", iso_str(ctx, op, 0), NULL, op->num[0] | 16384 /* MS_REC */, NULL);
-}
-
-/* The new root is stacked on "/" until PIVOT_ROOT: that directory is always there. */
-static long become_root(struct iso_ctx *ctx, long fd)
-{
-	long r = sys(move_mount, fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
-	if (r < 0) {
-		(void)sys(close, fd);
-		return r;
-	}
-	ctx->root_fd = (int32_t)fd;
-	return 0;
-}
-
-long op_root_tmpfs(struct iso_ctx *ctx, const struct iso_op *op)
-{
-	long fd = iso_new_fs("tmpfs", iso_str(ctx, op, 0), iso_len(ctx, op->str[0]), op->num[0]);
-	return fd < 0 ? fd : become_root(ctx, fd);
-}
-
-long op_root_bind(struct iso_ctx *ctx, const struct iso_op *op)
-{
-	long fd = tree_of(ctx, op);
-	if (fd < 0)
-		return fd;
-	long r = set_attr(fd, op->num[0], op->num[1], 1);
-	if (r == 0)
-		return become_root(ctx, fd);
-	(void)sys(close, fd);
+	long source = open_host(iso_str(ctx, op, 0));
+	if (source < 0)
+		return op->flags & ISO_F_OPTIONAL && iso_absent(source) ? 0 : source;
+	const char *target = iso_str(ctx, op, 1);
+	long r = iso_is_dir(source);
+	if (r >= 0)
+		r = r ? iso_make_dirs(ctx, target, 0755) : iso_make_file(ctx, target, 0644);
+	(void)sys(close, source);
 	return r;
-}
-
-long op_pivot_root(struct iso_ctx *ctx, const struct iso_op *op)
-{
-	(void)op;
-	char cwd[8] = "";
-	long r = sys(fchdir, ctx->root_fd);
-	if (r == 0)
-		r = sys(pivot_root, ".", ".");
-	if (r == 0)
-		r = sys(umount2, ".", ISO_MNT_DETACH);
-	if (r == 0)
-		r = sys(chdir, "/");
-	if (r < 0)
-		return r;
-	(void)sys(close, ctx->root_fd);
-	ctx->root_fd = -1;
-	r = sys(getcwd, cwd, sizeof cwd); /* "(unreachable)" if we are not inside */
-	return r < 0 ? r : cwd[0] == '/' && cwd[1] == 0 ? 0 : -EXDEV;
 }

@@ -8,13 +8,14 @@
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/signalfd.h>
+#include <linux/time_types.h>
 #include <asm/signal.h>
 
 #define ISO_N_SIGNALS 64
 
 static int32_t slots[2 * ISO_MAX_SLOTS];
 static int is_set_up;
-static int32_t last_status_fd = -1;
+static uint32_t serials; /* of keepers; 0 is none */
 
 /* Everybody goes; without a pid namespace we have to see to it ourselves. */
 _Noreturn void iso_die(void)
@@ -24,16 +25,15 @@ _Noreturn void iso_die(void)
 		(void)sys(exit_group, 0);
 }
 
-static void end(int32_t status_fd, int and_exit)
+static _Noreturn void end(int32_t status_fd)
 {
 	struct iso_record record = {.type = ISO_REC_ENDED};
 	iso_kill_all();
 	iso_total(&record);
 	iso_report(status_fd, &record, -1);
 	(void)sys(close, status_fd);
-	if (and_exit)
-		for (;;)
-			(void)sys(exit_group, 0);
+	for (;;)
+		(void)sys(exit_group, 0);
 }
 
 static void refuse(int32_t status_fd, long error)
@@ -86,7 +86,7 @@ static void set_up(struct iso_message *m)
 	iso_close_fds(m, 0);
 }
 
-static long start(struct iso_message *m, int32_t *pidfd)
+long iso_start(const struct iso_message *m, struct iso_ctx *ctx, int32_t *pidfd)
 {
 	struct clone_args args = {
 		.flags = CLONE_PIDFD,
@@ -96,7 +96,10 @@ static long start(struct iso_message *m, int32_t *pidfd)
 	if (m->request.flags & ISO_SPAWN_CGROUP) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)m->fds[2];
-		return sys(clone3, &args, sizeof args);
+		long r = sys(clone3, &args, sizeof args);
+		if (r != -ENOSYS)
+			return r;
+		ctx->outside = 1; /* it joins by its LEAF op */
 	}
 	/* The older call, which containers' filters let through. */
 	return sys(clone, CLONE_PIDFD | SIGCHLD, 0, pidfd, 0, 0);
@@ -108,6 +111,8 @@ static long spawn(struct iso_message *m)
 	struct iso_ctx ctx;
 	size_t size = 0;
 	int32_t pidfd = -1;
+	int kept = m->request.flags & ISO_SPAWN_KEPT;
+	uint32_t serial = 0;
 
 	if (!is_set_up)
 		return -ENOTCONN;
@@ -116,14 +121,21 @@ static long spawn(struct iso_message *m)
 	long r = prepare(m, &ctx, &size);
 	if (r < 0)
 		return r;
-	long pid = start(m, &pidfd);
+	if (kept)
+		while ((serial = ++serials) == 0)
+			;
+	long pid = kept ? sys(clone, SIGCHLD, 0, 0, 0, 0) : iso_start(m, &ctx, &pidfd);
+	if (pid == 0 && kept)
+		iso_keeper(&ctx, m, serial);
 	if (pid == 0)
 		iso_child_main(&ctx);
 	(void)sys(munmap, ctx.plan, size);
 	if (pid < 0)
 		return pid;
-	(void)iso_child_add((int32_t)pid, m->fds[0],
-			    m->request.flags & ISO_SPAWN_LAST); /* has room */
+	(void)iso_child_add((int32_t)pid, m->fds[0], m->request.flags & ISO_SPAWN_LAST,
+			    serial); /* has room */
+	if (kept)
+		return 0; /* the keeper tells of its program */
 	record.pid = (int32_t)pid;
 	record.at_ns = iso_now();
 	iso_report(m->fds[0], &record, pidfd);
@@ -146,9 +158,11 @@ static void serve(struct iso_message *m)
 			return; /* the status socket stays with the child's entry */
 		break;
 	case ISO_REQ_END:
+		iso_close_fds(m, 1);
+		end(m->fds[0]);
 	case ISO_REQ_KILL:
 		iso_close_fds(m, 1);
-		end(m->fds[0], m->request.type == ISO_REQ_END);
+		iso_end_tree(m->request.serial, (int32_t)m->request.flags, m->fds[0]);
 		return;
 	default:
 		break;
@@ -165,11 +179,9 @@ static void on_signal(int32_t signal_fd)
 	while (sys(read, signal_fd, &info, sizeof info) == sizeof info)
 		if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || sys(getpid) != 1))
 			iso_forward((int)info.ssi_signo);
-	int last = iso_reap();
-	if (last)
-		last_status_fd = last - 1;
-	if (last_status_fd >= 0)
-		end(last_status_fd, 1);
+	iso_reap();
+	if (iso_last() >= 0)
+		end(iso_last());
 }
 
 static void default_signals(void)
@@ -204,7 +216,7 @@ static long prepare_self(void)
 	long r = sys(prctl, PR_SET_NAME, "isolate-init", 0, 0, 0);
 	if (r == 0 && sys(getpid) != 1) {
 		r = sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-		iso_children_open();
+		iso_tree_open();
 	}
 	return r < 0 ? r : open_signals();
 }
@@ -218,13 +230,16 @@ static _Noreturn void loop(int32_t signal_fd)
 		{.fd = ISO_HOST_FD, .events = POLLIN},
 	};
 	for (;;) {
-		long n = sys(ppoll, fds, 3, NULL, NULL, 8);
+		struct __kernel_timespec soon = {0, 1000000};
+		long n = sys(ppoll, fds, 3, iso_ending() ? &soon : NULL, NULL, 8);
 		if (n == -EINTR)
 			continue;
 		if (n < 0 || fds[2].revents)
 			iso_die(); /* the host process ended */
 		if (fds[0].revents)
 			on_signal(signal_fd);
+		if (iso_ending())
+			iso_tend();
 		if (!fds[1].revents)
 			continue;
 		long r = iso_receive(ISO_CONTROL_FD, &message);

@@ -5,6 +5,8 @@
 
 #include "child.h"
 
+struct rusage;
+
 /* Where the parent's start plan puts things; isolate/supervise/start.py has the same numbers. */
 #define ISO_CONTROL_FD 3
 #define ISO_HOST_FD    4
@@ -31,22 +33,48 @@ void iso_close_fds(struct iso_message *message, uint32_t first);
 /* Map a blob privately, and check it.  The address, or -errno. */
 long iso_map_blob(int32_t fd, size_t *size);
 
-/* 0, or -EAGAIN if there are too many. */
-long iso_child_add(int32_t pid, int32_t status_fd, int last);
-int iso_child_room(void);
+/* Clone a process that is to run a message's plan: 0 in it, its pid, or -errno. */
+long iso_start(const struct iso_message *message, struct iso_ctx *ctx, int32_t *pidfd);
 
-/* Reap all that is dead, report each; 1 if a child marked LAST was among them. */
+/* 0, or -EAGAIN if there are too many.  serial: of a keeper; 0: the program itself. */
+long iso_child_add(int32_t pid, int32_t status_fd, int last, uint32_t serial);
+int iso_child_room(void);
+int iso_child_known(int32_t pid);
+
 /* End init, and with it its pid namespace. */
 _Noreturn void iso_die(void);
-int iso_reap(void);
+
+/* Reap all that is dead, report each. */
+void iso_reap(void);
+/* The status socket of a child marked LAST that has ended, else -1. */
+int32_t iso_last(void);
 
 /* Kill and reap every process but this one. */
 void iso_kill_all(void);
 
+/* Kill the program of that serial with all that descends from it; told on reply_fd in the end. */
+void iso_end_tree(uint32_t serial, int32_t program, int32_t reply_fd);
+/* Whether trees are ending; then iso_tend has to be called, again and again. */
+int iso_ending(void);
+void iso_tend(void);
+
+/* init_tree.c: stands between init and a program of a live box, which it clones. */
+_Noreturn void iso_keeper(struct iso_ctx *ctx, const struct iso_message *m, uint32_t serial);
+
+/* Find a /proc whose numbers are ours; without one nobody's descendants can be told apart. */
+void iso_tree_open(void);
+
+/* Kill our children and their descendants, the keepers too. 0, or -errno. */
+long iso_kill_children(void);
+
+/* Kill and reap children that are nobody's, and what descends from them: 0 if there are none left,
+ * 1 if there may be, or -errno. */
+long iso_sweep(void);
+
 /* Pass a signal on to every program that was started by request. */
 void iso_forward(int signo);
 
-void iso_children_open(void);
+void iso_fill_usage(struct iso_record *record, const struct rusage *usage);
 void iso_total(struct iso_record *record);
 
 #endif

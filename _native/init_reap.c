@@ -2,19 +2,24 @@
  * isolate-init: who was started, who ended, and the end of everybody. */
 #include "init.h"
 
-#include <linux/fcntl.h>
 #include <linux/resource.h>
 #include <linux/wait.h>
 #include <asm/signal.h>
 
-static struct {
-	int32_t pid; /* 0: free */
+#define GONE (-1) /* reaped, but what descends from it has still to end */
+
+static struct child {
+	int32_t pid; /* 0: free, or GONE */
 	int32_t status_fd;
+	int32_t reply_fd; /* who asked for the end of its tree, -1: nobody */
+	int32_t program;  /* of a keeper whose tree is to end, as far as it is known */
+	uint32_t serial;  /* of a keeper, else 0 */
 	int last;
+	struct iso_record record; /* a tree that is to end: how its program ended */
 } children[ISO_MAX_CHILDREN];
 
-static int32_t children_fd =
-	-1; /* /proc/self/task/TID/children, for a box without a pid namespace */
+static int ending;                  /* entries whose tree is to end */
+static int32_t last_status_fd = -1; /* of a child marked LAST that has ended */
 
 int iso_child_room(void)
 {
@@ -24,17 +29,27 @@ int iso_child_room(void)
 	return 0;
 }
 
-long iso_child_add(int32_t pid, int32_t status_fd, int last)
+long iso_child_add(int32_t pid, int32_t status_fd, int last, uint32_t serial)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
 		if (children[i].pid)
 			continue;
-		children[i].pid = pid;
-		children[i].status_fd = status_fd;
-		children[i].last = last;
+		children[i] = (struct child){.pid = pid,
+					     .status_fd = status_fd,
+					     .reply_fd = -1,
+					     .serial = serial,
+					     .last = last};
 		return 0;
 	}
 	return -EAGAIN;
+}
+
+int iso_child_known(int32_t pid)
+{
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
+		if (children[i].pid == pid)
+			return 1;
+	return 0;
 }
 
 static uint64_t micros(const struct __kernel_old_timeval *t)
@@ -42,7 +57,7 @@ static uint64_t micros(const struct __kernel_old_timeval *t)
 	return (uint64_t)t->tv_sec * 1000000u + (uint64_t)t->tv_usec;
 }
 
-static void fill_usage(struct iso_record *record, const struct rusage *usage)
+void iso_fill_usage(struct iso_record *record, const struct rusage *usage)
 {
 	record->user_us = micros(&usage->ru_utime);
 	record->system_us = micros(&usage->ru_stime);
@@ -54,30 +69,62 @@ void iso_total(struct iso_record *record)
 {
 	struct rusage usage = {0};
 	(void)sys(getrusage, RUSAGE_CHILDREN, &usage); /* can't fail: valid arguments */
-	fill_usage(record, &usage);
+	iso_fill_usage(record, &usage);
 }
 
-/* Report one dead child.  1 if it was marked LAST: then its report waits for the end of all. */
-static int reaped(int32_t pid, int status, const struct rusage *usage)
+/* A tree that is to end: its program's record, until we know better. */
+static void doom(struct child *child)
+{
+	if (child->record.type)
+		return;
+	child->record = (struct iso_record){
+		.type = ISO_REC_EXITED, .pid = child->program, .status = SIGKILL};
+	ending++;
+}
+
+static void release(struct child *child)
+{
+	child->pid = 0;
+	if (child->last)
+		last_status_fd = child->status_fd; /* stays open for ENDED */
+	else
+		(void)sys(close, child->status_fd);
+}
+
+static void report_end(struct child *child, int status, const struct rusage *usage)
+{
+	struct iso_record record = {.type = ISO_REC_EXITED, .pid = child->pid, .status = status};
+	iso_fill_usage(&record, usage);
+	iso_report(child->status_fd, &record, -1);
+}
+
+/* One dead child: what it was to us.  A keeper that was killed, by us or from inside, leaves its
+ * tree to us; one that ended has told of its program, and has no tree. */
+static void reaped(int32_t pid, int status, const struct rusage *usage)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
-		if (children[i].pid != pid)
+		struct child *child = &children[i];
+		if (child->pid && child->program == pid) { /* its keeper was killed first */
+			child->record.status = status;
+			iso_fill_usage(&child->record, usage);
+			return;
+		}
+		if (child->pid != pid)
 			continue;
-		struct iso_record record = {.type = ISO_REC_EXITED, .pid = pid, .status = status};
-		fill_usage(&record, usage);
-		iso_report(children[i].status_fd, &record, -1);
-		children[i].pid = 0;
-		if (children[i].last)
-			return children[i].status_fd + 1; /* stays open for ENDED */
-		(void)sys(close, children[i].status_fd);
-		return 0;
-	}
-	return 0; /* an orphan */
+		if (child->serial && (status || child->record.type)) {
+			doom(child);
+			child->pid = GONE;
+			return;
+		}
+		if (!child->serial)
+			report_end(child, status, usage);
+		release(child);
+		return;
+	} /* none of these: an orphan */
 }
 
-int iso_reap(void)
+void iso_reap(void)
 {
-	int last = 0;
 	for (;;) {
 		struct rusage usage = {0};
 		int status = 0;
@@ -85,17 +132,14 @@ int iso_reap(void)
 		if (pid < 0 && pid != -ECHILD)
 			iso_die(); /* nobody's end could be told any more */
 		if (pid <= 0)
-			return last;
-		int r = reaped((int32_t)pid, status, &usage);
-		if (r)
-			last = r;
+			return;
+		reaped((int32_t)pid, status, &usage);
 	}
 }
 
-void iso_children_open(void)
+int32_t iso_last(void)
 {
-	long fd = sys(openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-	children_fd = fd < 0 ? -1 : (int32_t)fd;
+	return last_status_fd;
 }
 
 /* The kernel doesn't let us reap: end, and with us the pid namespace and all that is in it. */
@@ -105,26 +149,10 @@ static _Noreturn void give_up(void)
 		(void)sys(exit_group, 1);
 }
 
-static void kill_listed(void)
-{
-	char text[4096];
-	long n = sys(pread64, children_fd, text, sizeof text, 0);
-	int32_t pid = 0;
-	for (long i = 0; i < n; i++) {
-		if (text[i] >= '0' && text[i] <= '9') {
-			pid = pid * 10 + (text[i] - '0');
-			continue;
-		}
-		if (pid > 1)
-			(void)sys(kill, pid, SIGKILL); /* dead already: then it is reaped below */
-		pid = 0;
-	}
-}
-
 static void kill_known(void)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
-		if (children[i].pid)
+		if (children[i].pid > 0)
 			(void)sys(kill, children[i].pid, SIGKILL);
 }
 
@@ -138,9 +166,7 @@ void iso_kill_all(void)
 		int status = 0;
 		if (alone)
 			(void)sys(kill, -1, SIGKILL); /* ESRCH: nobody left */
-		else if (children_fd >= 0)
-			kill_listed();
-		else
+		else if (iso_kill_children() < 0)
 			kill_known();
 		long pid = sys(wait4, -1, &status, __WALL, &usage);
 		if (pid == -ECHILD)
@@ -148,14 +174,78 @@ void iso_kill_all(void)
 		if (pid < 0)
 			give_up();
 		if (pid > 0)
-			(void)reaped((int32_t)pid, status, &usage);
+			reaped((int32_t)pid, status, &usage);
 	}
 }
 
 void iso_forward(int signo)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
-		if (children[i].pid)
+		if (children[i].pid > 0)
 			(void)sys(kill, children[i].pid,
 				  signo); /* ended meanwhile: nothing to do */
+}
+
+static void answer(int32_t fd)
+{
+	struct iso_record record = {.type = ISO_REC_ENDED, .at_ns = iso_now()};
+	if (fd < 0)
+		return;
+	iso_report(fd, &record, -1);
+	(void)sys(close, fd);
+}
+
+void iso_end_tree(uint32_t serial, int32_t program, int32_t reply_fd)
+{
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
+		struct child *child = &children[i];
+		if (!child->pid || !serial || child->serial != serial)
+			continue;
+		if (child->reply_fd >= 0)
+			(void)sys(close, child->reply_fd); /* asked again: the last one is told */
+		child->reply_fd = reply_fd;
+		if (child->pid == GONE)
+			return;
+		child->program = program;
+		doom(child);
+		(void)sys(kill, child->pid, SIGKILL); /* dead already: then it is reaped */
+		return;
+	}
+	answer(reply_fd); /* nothing of it is left */
+}
+
+int iso_ending(void)
+{
+	return ending > 0;
+}
+
+/* Whether every keeper that was killed is dead: only then is its tree among our children. */
+static int all_gone(void)
+{
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
+		if (children[i].pid > 0 && children[i].record.type)
+			return 0;
+	return 1;
+}
+
+void iso_tend(void)
+{
+	iso_reap();
+	if (!all_gone())
+		return;
+	iso_tree_open();
+	long r = iso_sweep();
+	if (r == 1)
+		return; /* go on after a look at requests */
+	if (r < 0)
+		iso_kill_all(); /* no /proc to tell the one from the other: then all of them */
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
+		struct child *child = &children[i];
+		if (child->pid != GONE)
+			continue;
+		iso_report(child->status_fd, &child->record, -1);
+		answer(child->reply_fd);
+		release(child);
+		ending--;
+	}
 }

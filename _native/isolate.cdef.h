@@ -49,7 +49,7 @@ struct iso_op {
 #define ISO_OP_SETGROUPS         5 /* s0: item of uint32_t gids, may be empty */
 #define ISO_OP_SETRESGID         6 /* n0: gid, real effective saved */
 #define ISO_OP_SETRESUID         7 /* n0: uid; keeps capabilities (SECBIT_KEEP_CAPS) if n1 */
-#define ISO_OP_SETHOSTNAME       8 /* s0 */
+#define ISO_OP_SETHOSTNAME       8 /* s0; OPTIONAL: a container's filter may refuse it */
 #define ISO_OP_SETDOMAINNAME     9 /* s0 */
 #define ISO_OP_LOOPBACK_UP       10
 #define ISO_OP_PROPAGATION       11 /* s0: path; n0: MS_PRIVATE or MS_SLAVE; recursive */
@@ -84,11 +84,13 @@ struct iso_op {
 #define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
 #define ISO_OP_NO_NEW_PRIVS      35
 #define ISO_OP_DUMPABLE          36 /* n0: 0 or 1 */
-#define ISO_OP_APPARMOR          37 /* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec */
+/* s0: "exec NAME" or "stack NAME", to attr/apparmor/exec; s1: "NAME (MODE)", read back from it */
+#define ISO_OP_APPARMOR          37
 #define ISO_OP_LANDLOCK_CREATE   38 /* b: temp slot; n0: fs; n1: net; n2: scoped rights handled */
-#define ISO_OP_LANDLOCK_PATH     39 /* a: ruleset slot; s0: path; n0: rights; OPTIONAL */
+/* a: ruleset slot; s0: path; n0: rights, less what only directories have on a file; OPTIONAL */
+#define ISO_OP_LANDLOCK_PATH     39
 #define ISO_OP_LANDLOCK_PORT     40 /* a: ruleset slot; n0: rights; n1: port */
-#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot; n0: flags */
+#define ISO_OP_LANDLOCK_RESTRICT 41 /* a: ruleset slot, closed if temp; n0: flags */
 #define ISO_OP_READY             42 /* a: record pipe; writes {ISO_STEP_READY, 0} */
 #define ISO_OP_SECCOMP           43 /* s0: struct sock_filter[]; n0: SECCOMP_FILTER_FLAG_* */
 /* a: fd of the program (empty s0), or s0: path; s1: argv vector; s2: envp vector; s3: vector
@@ -98,7 +100,12 @@ struct iso_op {
 #define ISO_OP_TIMENS            46 /* s0: text for /proc/self/timens_offsets */
 #define ISO_OP_IDMAP             47 /* s0: uid_map; s1: gid_map; of this process; setgroups denied */
 #define ISO_OP_SETSCHED          48 /* n0: policy; n1: priority */
-#define ISO_OP_LAST              48
+/* s0: host path; s1: path in root: an empty directory or file of the same kind; OPTIONAL */
+#define ISO_OP_PLACE             56
+#define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
+#define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+#define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
+#define ISO_OP_LAST              60 /* codes below it without a step are refused */
 
 /* ---- records ------------------------------------------------------------------------- */
 #define ISO_STEP_READY 0xffffffff /* set-up done, before the last irreversible op */
@@ -113,20 +120,24 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 #define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
 #define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
 #define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
-#define ISO_REQ_KILL  4 /* fds: status: kill and reap everything but init, report */
+/* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
+ * ENDED when nothing of it is left, and EXITED on its own status socket */
+#define ISO_REQ_KILL  4
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
+#define ISO_SPAWN_KEPT   4 /* flag of SPAWN: with a keeper, so that KILL can end it by itself */
 
 struct iso_request {
 	uint32_t type;
 	uint32_t flags;
 	uint32_t n_fds;
-	uint32_t reserved;
+	uint32_t serial; /* of KILL */
 };
 
 #define ISO_REC_SETUP   1 /* set-up ended; step/error as in iso_fail, READY if well */
-#define ISO_REC_SPAWNED 2 /* with the pidfd by SCM_RIGHTS; pid is init's view */
+/* with the pidfd by SCM_RIGHTS; pid is init's view; status: the serial, for KILL */
+#define ISO_REC_SPAWNED 2
 #define ISO_REC_EXITED  3 /* status as wait4(2) gives it */
 #define ISO_REC_ENDED   4 /* all children are dead and reaped */
 #define ISO_REC_REFUSED 5 /* the request could not be served: error */
@@ -149,16 +160,18 @@ struct iso_record {
 struct iso_spawned {
 	int32_t pid;
 	int32_t pidfd;
+	int32_t entered; /* of a failure: 0 if it was the entry into `mount_ns` */
 };
 
 /* Check a blob. 0, or -EINVAL with *where = offset of what is wrong. */
 int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 
 /* Start a process by clone3 and run the plan in it.  `slots` are the caller's fd numbers.
- * It is born in the v2 cgroup whose directory cgroup_fd is, -1 for the caller's.
+ * `mount_ns`: -1, or the fd of a mount namespace that it starts with a copy of.
+ * `cgroup_fd`: -1, or the directory of a v2 cgroup that it is born in.
  * 0 or -errno of clone; failures of ops come as iso_fail records on the plan's pipe. */
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
-	      int32_t shares_memory, int32_t cgroup_fd, struct iso_spawned *out);
+	      int32_t shares_memory, int32_t mount_ns, int32_t cgroup_fd, struct iso_spawned *out);
 
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */

@@ -34,6 +34,7 @@ struct need {
 
 static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_JOIN_CGROUP] = {0, 0, 1},
+	[ISO_OP_LEAF] = {0, 0, 1},
 	[ISO_OP_SETNS] = {0, 0, 1},
 	[ISO_OP_WRITE] = {3, 0, 0},
 	[ISO_OP_SETGROUPS] = {1, 0, 0},
@@ -49,7 +50,7 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_MASK] = {1, 0, 0},
 	[ISO_OP_DUP2] = {0, 0, 1},
 	[ISO_OP_CHDIR] = {1, 0, 0},
-	[ISO_OP_APPARMOR] = {1, 0, 0},
+	[ISO_OP_APPARMOR] = {3, 0, 0},
 	[ISO_OP_LANDLOCK_CREATE] = {0, 0, 2},
 	[ISO_OP_LANDLOCK_PATH] = {1, 0, 1},
 	[ISO_OP_LANDLOCK_PORT] = {0, 0, 1},
@@ -59,7 +60,15 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_EXEC] = {0, 6, 0},
 	[ISO_OP_TIMENS] = {1, 0, 0},
 	[ISO_OP_IDMAP] = {3, 0, 0},
+	[ISO_OP_PLACE] = {3, 0, 0},
 };
+
+/* Codes that are given out to no op yet: nothing would run for them. */
+static int known(uint16_t code)
+{
+	return code > 0 &&
+	       (code <= ISO_OP_SETSCHED || (code >= ISO_OP_PLACE && code <= ISO_OP_LEAF));
+}
 
 static int strs_ok(const uint8_t *blob, uint32_t size, uint32_t first, const struct iso_op *op)
 {
@@ -99,7 +108,7 @@ static int op_ok(const uint8_t *blob, const struct iso_plan *plan, uint32_t firs
 {
 	int64_t n = (int64_t)plan->n_slots + plan->n_temps;
 
-	if (op->code == 0 || op->code > ISO_OP_LAST || op->phase >= ISO_PHASES)
+	if (!known(op->code) || op->phase >= ISO_PHASES)
 		return 0;
 	for (int i = 0; i < 2; i++)
 		if (op->slot[i] < -1 || op->slot[i] >= n ||

@@ -9,9 +9,16 @@
 
 #define ISO_CHILD_STACK 24576
 
+#define ISO_ENTRY_STACK 4096
+
 struct start {
 	struct iso_ctx ctx;
 	int32_t fds[2 * ISO_MAX_SLOTS];
+	struct clone_args args;
+	char *stack;
+	int32_t mount_ns;
+	int32_t entered;
+	long result; /* of start_entered's clone */
 };
 
 static void child_entry(void *arg)
@@ -22,11 +29,11 @@ static void child_entry(void *arg)
 
 /* A system call after which the child calls fn(arg) on its new stack and never comes back. */
 #if defined(__x86_64__)
-static long call_in_child(long nr, long a, long b, long c, long d, long e, void *arg)
+static long call_in_child(long nr, long a, long b, long c, long d, void (*fn)(void *), void *arg)
 {
 	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register void (*r12)(void *) __asm__("r12") = child_entry;
+	register long r8 __asm__("r8") = 0;
+	register void (*r12)(void *) __asm__("r12") = fn;
 	register void *r13 __asm__("r13") = arg;
 	long ret;
 	__asm__ volatile("syscall\n\t"
@@ -43,15 +50,15 @@ static long call_in_child(long nr, long a, long b, long c, long d, long e, void 
 	return ret;
 }
 #else
-static long call_in_child(long nr, long a, long b, long c, long d, long e, void *arg)
+static long call_in_child(long nr, long a, long b, long c, long d, void (*fn)(void *), void *arg)
 {
 	register long x8 __asm__("x8") = nr;
 	register long x0 __asm__("x0") = a;
 	register long x1 __asm__("x1") = b;
 	register long x2 __asm__("x2") = c;
 	register long x3 __asm__("x3") = d;
-	register long x4 __asm__("x4") = e;
-	register void (*x19)(void *) __asm__("x19") = child_entry;
+	register long x4 __asm__("x4") = 0;
+	register void (*x19)(void *) __asm__("x19") = fn;
 	register void *x20 __asm__("x20") = arg;
 	__asm__ volatile("svc #0\n\t"
 			 "cbnz x0, 1f\n\t"
@@ -67,22 +74,54 @@ static long call_in_child(long nr, long a, long b, long c, long d, long e, void 
 }
 #endif
 
-/* clone3, or clone where a container's filter answers ENOSYS and no cgroup was asked for. */
-static long start_shared(struct clone_args *args, char *stack, struct start *start)
+/* clone3, or clone where a container's filter answers ENOSYS and no cgroup was asked for:
+ * fn(arg) on a stack of its own. */
+static long clone_shared(struct clone_args *args, char *stack, size_t size, void (*fn)(void *),
+			 void *arg)
 {
 	args->flags |= CLONE_VM | CLONE_VFORK;
 	args->stack = (uint64_t)(uintptr_t)stack;
-	args->stack_size = ISO_CHILD_STACK;
-	long r = call_in_child(__NR_clone3, (long)args, sizeof *args, 0, 0, 0, start);
+	args->stack_size = size;
+	long r = call_in_child(__NR_clone3, (long)args, sizeof *args, 0, 0, fn, arg);
 	if (r != -ENOSYS || args->flags & CLONE_INTO_CGROUP)
 		return r;
-	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
-	return call_in_child(__NR_clone, flags, (long)(stack + ISO_CHILD_STACK), (long)args->pidfd,
-			     0, 0, start);
+	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | args->exit_signal);
+	return call_in_child(__NR_clone, flags, (long)(stack + size), (long)args->pidfd, 0, fn,
+			     arg);
 }
 
-static long start_copied(struct clone_args *args, struct start *start)
+static long start_shared(struct start *start)
 {
+	return clone_shared(&start->args, start->stack, ISO_CHILD_STACK, child_entry, start);
+}
+
+/* In a thread of its own, whose mount namespace and root nobody else has: the caller's stay. */
+static void entry_thread(void *arg)
+{
+	struct start *start = arg;
+	start->result = sys(setns, start->mount_ns, CLONE_NEWNS);
+	if (start->result == 0) {
+		start->entered = 1;
+		start->result = start_shared(start);
+	}
+	for (;;)
+		(void)sys(exit, 0);
+}
+
+/* The child starts with a copy of another mount namespace than ours.  Its parent is this process:
+ * a thread's children are its process's. */
+static long start_entered(struct start *start)
+{
+	char stack[ISO_ENTRY_STACK] __attribute__((aligned(16)));
+	struct clone_args args = {.flags = CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES |
+					   CLONE_SYSVSEM};
+	long r = clone_shared(&args, stack, sizeof stack, entry_thread, start);
+	return r < 0 ? r : start->result;
+}
+
+static long start_copied(struct start *start)
+{
+	struct clone_args *args = &start->args;
 	long r = sys(clone3, args, sizeof *args);
 	if (r == -ENOSYS && !(args->flags & CLONE_INTO_CGROUP)) {
 		long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
@@ -94,7 +133,7 @@ static long start_copied(struct clone_args *args, struct start *start)
 }
 
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
-	      int32_t shares_memory, int32_t cgroup_fd, struct iso_spawned *out)
+	      int32_t shares_memory, int32_t mount_ns, int32_t cgroup_fd, struct iso_spawned *out)
 {
 	char stack[ISO_CHILD_STACK] __attribute__((aligned(16)));
 	struct start start;
@@ -105,25 +144,32 @@ int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 
 	if (iso_plan_check(blob, size, &where) < 0 || plan->n_slots != n_slots)
 		return -EINVAL;
+	if (mount_ns >= 0 && !shares_memory)
+		return -EINVAL;
 	for (uint32_t i = 0; i < n_slots; i++)
 		start.fds[i] = slots[i];
 	iso_ctx_init(&start.ctx, blob, start.fds);
-
-	struct clone_args args = {
+	start.args = (struct clone_args){
 		.flags = plan->clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD,
 	};
 	if (cgroup_fd >= 0) {
-		args.flags |= CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)cgroup_fd;
+		start.args.flags |= CLONE_INTO_CGROUP;
+		start.args.cgroup = (uint64_t)cgroup_fd;
 	}
+	start.stack = stack;
+	start.mount_ns = mount_ns;
+	start.entered = mount_ns < 0;
 	/* No handler of the caller may run in the child, on the caller's memory. */
 	long r = sys(rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof old);
 	if (r < 0)
 		return (int)r;
-	r = shares_memory ? start_shared(&args, stack, &start) : start_copied(&args, &start);
+	r = !shares_memory ? start_copied(&start)
+	    : mount_ns < 0 ? start_shared(&start)
+			   : start_entered(&start);
 	long mask = sys(rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
+	out->entered = start.entered;
 	if (r < 0)
 		return (int)r;
 	out->pid = (int32_t)r;

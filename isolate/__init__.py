@@ -29,6 +29,7 @@ from isolate.policy.ambient import outside
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
@@ -39,6 +40,7 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
@@ -62,6 +64,7 @@ __all__ = [
     "IdMap",
     "IsolateError",
     "Killed",
+    "Landlock",
     "LaunchError",
     "LimitExceeded",
     "LimitHit",
@@ -85,6 +88,7 @@ __all__ = [
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
+    "Timing",
     "Usage",
     "Violated",
     "allow",

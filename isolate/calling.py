@@ -10,8 +10,10 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 from isolate.errors import (
@@ -41,6 +43,7 @@ from isolate.worker import wire
 __all__ = ["Caller"]
 
 STATUS = struct.Struct("<cidd")
+KEEPER_SECONDS = 2.0  # for a keeper to end its call, before the whole worker is ended
 ERRORS: dict[str, type[LimitExceeded]] = {
     "memory": MemoryLimitExceeded,
     "pids": PidsLimitExceeded,
@@ -51,15 +54,19 @@ ERRORS: dict[str, type[LimitExceeded]] = {
 
 
 class CallProcess(Process):
-    """The process of one call: its pidfd and end come from the server, by a socket of their own."""
+    """The process of one call: its keeper tells of it, and ends it, by a socket of their own.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Args:
+        end_server: ends the worker with all its calls, for a keeper that doesn't do its work.
+    """
+
+    def __init__(self, sock: socket.socket, end_server: Callable[[], None]) -> None:
         self.sock = sock
+        self.end_server = end_server
         self.pidfd = -1
         self.end = None
-        self.lock = threading.Lock()
-        self.killed = False
-        self.taken = False  # the server has said so: the call may have begun
+        self.killed: float | None = None  # since when
+        self.taken = False  # the keeper has said so: the call may have begun
 
     def fileno(self) -> int:
         """Readable when there is news."""
@@ -74,38 +81,33 @@ class CallProcess(Process):
         return self.end
 
     def news(self) -> None:
-        """One message of the server: taken, the pidfd, the status; its silence is a death."""
+        """One message of the keeper: taken, or the status; its silence is a death."""
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, STATUS.size, 1)
         except ConnectionResetError:
             data, fds = b"", []
-        if data == b"t" and not fds and not self.taken:
-            self.taken = True
-            return
-        if data == b"p" and fds and self.pidfd < 0:
-            self.pidfd = fds[0]
-            if self.killed:
-                self.kill()
-            return
         for fd in fds:
             os.close(fd)
-        if len(data) == STATUS.size and data[:1] == b"s":
+        if data == b"t" and not self.taken:
+            self.taken = True
+        elif len(data) == STATUS.size and data[:1] == b"s":
             _, status, user, system = STATUS.unpack(data)
             self.end = End(status=status & 0xFFFF, user=user, system=system)
         else:
             self.end = End(status=int(signal.SIGKILL), lost=True)
 
     def kill(self) -> None:
-        """SIGKILL, at the latest when the pidfd has come."""
-        self.killed = True
-        if self.pidfd >= 0:
-            self.send_signal(signal.SIGKILL)
+        """Have the keeper kill the call and all that descends from it; again if it doesn't."""
+        now = time.monotonic()
+        if self.killed is None:
+            self.killed = now
+            with suppress(OSError):  # it is gone: the next look at the socket finds that
+                self.sock.send(b"k", socket.MSG_DONTWAIT)
+        elif now - self.killed > KEEPER_SECONDS:
+            self.end_server()
 
     def close(self) -> None:
         """Close; safe to call twice."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
         self.sock.close()
 
 
@@ -127,11 +129,11 @@ class Caller:
         self.control: socket.socket | None = None
         self.log_fd = -1
 
-    def start(self) -> socket.socket:
-        """The control socket of a server that lives; started if there is none."""
+    def start(self) -> tuple[Process, socket.socket]:
+        """A server that lives, and its control socket; started if there is none."""
         with self.lock:
             if self.server is not None and self.server.poll() is None and self.control:
-                return self.control
+                return self.server, self.control
             self.stop()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -152,7 +154,7 @@ class Caller:
                 theirs.close()
                 os.close(null)
             self.control = ours
-            return ours
+            return self.server, ours
 
     def stop(self) -> None:
         """End the server, and close."""
@@ -199,6 +201,8 @@ class Caller:
                 self.replace_ended()  # it died with the call in its queue: nothing has run
                 pump, reply = self.begin(payload, stack)
                 end = pump.run()
+            if end.lost and isinstance(pump.process, CallProcess):
+                pump.process.end_server()
             pump.drain()
             after = self.session.counters()
         seen = Seen(
@@ -208,6 +212,7 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
         )
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
@@ -218,13 +223,13 @@ class Caller:
 
     def begin(self, payload: bytes, stack: ExitStack) -> tuple[Pump, Sink]:
         """Hand one call to the server; a server that a call before has killed is replaced."""
-        control = self.start()
+        server, control = self.start()
         try:
-            return self.hand_over(control, payload, stack)
+            return self.hand_over(server, control, payload, stack)
         except OSError:
             self.replace(control)
         try:
-            return self.hand_over(self.start(), payload, stack)
+            return self.hand_over(*self.start(), payload, stack)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
 
@@ -234,6 +239,14 @@ class Caller:
             if self.control is control:
                 self.stop()
 
+    def end_tree(self, server: Process) -> None:
+        """End a server with all that descends from it: a keeper of its calls was killed or stopped
+        from inside, and what it kept can't be told from other calls any more."""
+        self.session.kill_tree(server, wait=True)
+        with self.lock:
+            if self.server is server:
+                self.stop()
+
     def replace_ended(self) -> None:
         """Forget a server that has closed its end, whatever init has told by now."""
         with self.lock:
@@ -241,7 +254,7 @@ class Caller:
                 self.stop()
 
     def hand_over(
-        self, control: socket.socket, payload: bytes, stack: ExitStack
+        self, server: Process, control: socket.socket, payload: bytes, stack: ExitStack
     ) -> tuple[Pump, Sink]:
         """Send one call with its pipes; the pump that watches it, and where its reply goes."""
         fds = [blob_fd(payload)]
@@ -260,7 +273,7 @@ class Caller:
         finally:
             for fd in fds:
                 os.close(fd)
-        process = CallProcess(ours)
+        process = CallProcess(ours, partial(self.end_tree, server))
         stack.callback(process.close)
         reply = Sink(ends[0], keep=True, limit=wire.MAX_BYTES + 1, counted=False)
         sinks = [

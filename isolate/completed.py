@@ -8,6 +8,7 @@ from typing import Any
 
 from isolate.plan.model import Guarantee
 from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 __all__ = ["Completed", "RunFailed", "RunTimedOut", "return_code"]
@@ -21,7 +22,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         usage: what it used.
         guarantees: what held, and what was weakened on this machine.
         violations: refused system calls that were reported.
-        timing: seconds of set-up by phase.
+        timing: seconds of set-up by phase, a mapping by name.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         outcome: Outcome,
         usage: Usage,
         guarantees: tuple[Guarantee, ...],
-        timing: dict[str, float],
+        timing: Timing,
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.outcome = outcome

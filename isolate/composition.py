@@ -15,6 +15,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.deadline import Deadline
 from isolate.policy.fields import absolute, text
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
@@ -47,7 +48,7 @@ NAMES = frozenset(
         *CGROUP,
         *"""
             time pids root read write tmp files env cwd hostname uid gid caps
-            network rlimits seccomp
+            network rlimits seccomp landlock
         """.split(),
     )
 )
@@ -154,6 +155,20 @@ def filters(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[SeccompFil
     return default + ([] if wanted is None else [wanted])
 
 
+def access(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[Landlock]:
+    """The view held a second time, and what was given; False needs its token."""
+    wanted = short.get("landlock")
+    if wanted is False:
+        need(allow, tokens.Unlocked, "landlock=False")
+        return []
+    if wanted is not None and not isinstance(wanted, Landlock):
+        raise PolicyError(f"landlock= takes a Landlock, or False, not {wanted!r}")
+    if wanted is not None and any(isinstance(each, tokens.NewPrivileges) for each in allow):
+        raise PolicyError("landlock= needs no_new_privs, which allow.NewPrivileges() takes away")
+    view = [Landlock.of_view()] if short.get("mount", True) else []
+    return view + ([] if wanted is None else [wanted])
+
+
 def compose(
     primitives: Iterable[Any],
     short: Mapping[str, Any],
@@ -180,6 +195,7 @@ def compose(
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
     items += [short.get("network") or Network.loopback(), *filters(short, allow)]
+    items += access(short, allow)
     if spaces.mount:
         items += [] if roots else [root_of(short)]
         items += file_mounts(short.get("files"))

@@ -35,20 +35,32 @@ def check(blob: bytes) -> int | None:
 
 
 def spawn(
-    blob: bytes, fds: Sequence[int], *, shares_memory: bool, cgroup_fd: int = -1
+    blob: bytes,
+    fds: Sequence[int],
+    *,
+    shares_memory: bool,
+    mount_ns: int = -1,
+    cgroup_fd: int = -1,
 ) -> tuple[int, int]:
-    """Start a process that runs the plan, in that v2 cgroup if one is given: (pid, pidfd).
+    """Start a process that runs the plan; returns (pid, pidfd).
 
-    Raises: OSError of clone3. What fails later is told on the plan's record pipe.
+    Args:
+        mount_ns: the fd of a mount namespace that the process starts with a copy of; -1: ours.
+        cgroup_fd: the directory of a v2 cgroup that it is born in; -1: ours.
+
+    Raises: OSError of clone3 or setns. What fails later is told on the plan's record pipe.
     """
     buffer = ffi.new("uint64_t[]", (len(blob) + 7) // 8)
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
     shares = int(shares_memory)
-    error = lib.iso_spawn(buffer, len(blob), slots, len(fds), shares, cgroup_fd, out)
+    error = lib.iso_spawn(
+        buffer, len(blob), slots, len(fds), shares, mount_ns, cgroup_fd, out
+    )
     if error < 0:
-        raise OSError(-error, os.strerror(-error), "clone3")
+        call = "clone3" if out.entered else "setns"
+        raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
 
 

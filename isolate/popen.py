@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from attrs import Factory, define
@@ -26,6 +27,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import Outcome, Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 __all__ = ["Place", "Popen"]
@@ -101,6 +103,8 @@ class Supervision:
         session, pump = self.place.session, self.pump
         before = session.counters()
         end = pump.run()
+        if pump.verdict is not None and not self.place.last:
+            session.kill_tree(pump.process, wait=True)
         wall = time.monotonic() - pump.began
         if self.place.last:
             session.close()
@@ -131,6 +135,7 @@ def seen_between(status: int, pump: Pump, before: Counters, after: Counters) -> 
         pids_refused=after.pids_refused - before.pids_refused,
         memory_peak=after.memory_peak,
         pids_peak=after.pids_peak,
+        oom=after.oom,
     )
 
 
@@ -151,11 +156,13 @@ class Popen(subprocess.Popen[Any]):
         args: a list of strings; no shell.
         bufsize, stdin, stdout, stderr, cwd, env, text, universal_newlines, encoding, errors,
             pipesize, pass_fds: as there. stdin=None is /dev/null.
-        timeout: seconds; then the program is killed, and `outcome` is `TimedOut`.
+        timeout: seconds; then the program and all that descends from it is killed, and `outcome`
+            is `TimedOut`. `kill()` ends the program alone, as there.
         place: where; by default what `with` has collected, else a fresh `Sandbox()`.
 
     Attributes:
         outcome, usage: None until it has ended.
+        timing: seconds of set-up by phase, a mapping by name.
         pid: as the caller sees it; -1 if it had ended already.
 
     Raises: PolicyError, HostLacks, LaunchError.
@@ -237,7 +244,7 @@ class Popen(subprocess.Popen[Any]):
                         sinks.append(sink)
                 process = place.session.spawn(ops, names, place.last)
             undo.callback(process.close)
-            kill = place.session.kill if place.last else process.kill
+            kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
             return Supervision(place, pump, undo.pop_all())
 
@@ -274,6 +281,13 @@ class Popen(subprocess.Popen[Any]):
         """What it used; None while it runs."""
         self.poll()
         return self.supervision.usage if self.supervision else None
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of set-up by phase: the box's, and this program's start."""
+        assert self.supervision is not None
+        place, pump = self.supervision.place, self.supervision.pump
+        return place.session.timing.of_program(pump.process.stamps)
 
     @property
     def pidfd(self) -> int:

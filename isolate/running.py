@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from attrs import define, evolve, frozen
@@ -157,6 +158,8 @@ def finish(pump: Pump, session: Session, command: Command, last: bool) -> tuple[
     """Wait for the end; what the kernel counted while it ran."""
     before = session.counters()
     end = pump.run()
+    if pump.verdict is not None and not last:
+        session.kill_tree(pump.process, wait=True)
     pump.drain()
     wall = time.monotonic() - pump.began
     if last:
@@ -169,6 +172,7 @@ def finish(pump: Pump, session: Session, command: Command, last: bool) -> tuple[
         pids_refused=after.pids_refused - before.pids_refused,
         memory_peak=after.memory_peak,
         pids_peak=after.pids_peak,
+        oom=after.oom,
     )
     cpu = None if after.cpu is None else after.cpu - (before.cpu or 0.0)
     usage = Usage(
@@ -215,7 +219,7 @@ def run_in(
             ops = compile_program(policy, command, host)
             process = session.spawn(ops, streams.given, last)
         ours.callback(process.close)
-        kill = session.kill if last else process.kill
+        kill = partial(session.kill_tree, process)
         pump = Pump(process, limits, kill, session.counters, streams.sinks)
         pump.stdin_fd, pump.stdin = streams.stdin_fd, memoryview(data)
         streams.stdin_fd = -1
@@ -233,7 +237,7 @@ def run_in(
         outcome=outcome,
         usage=usage,
         guarantees=session.plan.guarantees,
-        timing=session.timing,
+        timing=session.timing.of_program(process.stamps),
     )
     if options.check:
         completed.check_returncode()

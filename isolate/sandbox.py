@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import TracebackType
@@ -17,6 +19,7 @@ from isolate.completed import Completed
 from isolate.composition import compose
 from isolate.errors import PolicyError
 from isolate.host.facts import Host
+from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
 from isolate.plan.compile import compile_box, compile_plan
 from isolate.plan.explain import explain
@@ -31,6 +34,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -41,9 +45,29 @@ def machine(euid: int) -> Host:
     return probe()
 
 
+HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most
+LOOKED: dict[tuple[Any, ...], tuple[float, Host]] = {}
+
+
 def this_host() -> Host:
-    """The machine, with the interpreter and sys.path as they are now."""
-    return evolve(machine(os.geteuid()), python=probe_python())
+    """The machine, with the interpreter and sys.path as they are now.
+
+    Looked at anew when sys.path or HOME changes, and once a second: a look costs half a launch.
+    The same facts are the same object, by which plans are cached.
+    """
+    key = (os.geteuid(), sys.executable, sys.prefix, os.environ.get("HOME"), *sys.path)
+    now = time.monotonic()
+    found = LOOKED.get(key)
+    if found is not None and now - found[0] < HOST_SECONDS:
+        return found[1]
+    python = probe_python()
+    host = found[1] if found is not None else machine(os.geteuid())
+    if host.python != python:
+        host = evolve(host, python=python)
+    if len(LOOKED) >= 16:
+        LOOKED.clear()
+    LOOKED[key] = (now, host)
+    return host
 
 
 @frozen(init=False, eq=False)
@@ -154,7 +178,7 @@ class Box:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.session = Session(compile_box(sandbox.policy, self.host)).start()
+        self.session = Session(compile_box(sandbox.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
@@ -195,6 +219,11 @@ class Box:
     def pid(self) -> int:
         """The pid of the box's init, as the caller sees it."""
         return self.session.alive.pid
+
+    @property
+    def timing(self) -> Timing:
+        """Seconds of the box's set-up by phase."""
+        return self.session.timing
 
     @property
     def pidfd(self) -> int:
@@ -296,4 +325,6 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         session.close()
 
 
-ambient.bind_verbs(run=run, popen=Popen, call=call, place=collected_place)
+ambient.bind_verbs(
+    run=run, popen=Popen, call=call, place=collected_place, needed_files=needed_files
+)

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from isolate.host.probe import probe
+
 os.environ.setdefault("ISOLATE_CGROUP_PARENT", f"isolate-test-{os.getpid()}")
 
 
 def has_controller(name: str) -> bool:
     return any(
-        line.split()[2] == "cgroup" and name in line.split()[3].split(",")
+        line.split()[2] == "cgroup"
+        and name in line.split()[3].split(",")
+        and os.access(line.split()[1], os.W_OK)
         for line in Path("/proc/mounts").read_text().splitlines()
     )
 
@@ -46,10 +50,23 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
+
+
+def landlock_level() -> int:
+    from isolate.host.lsm import landlock
+
+    return landlock()[0]
+
+
 TEST_DATA = Path(
     os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
 )
+NESTED = ("docker", "podman", "unfiltered", "unmasked", "bwrap", "bwrap-root")
 FEATURES = {
+    "nested": lambda: os.environ.get("ISOLATE_NESTED") in NESTED,
+    # write= and read= of a root that may idmap: a container's may not
+    "idmap": lambda: os.geteuid() != 0 or probe().idmap and probe().sys_admin,
     "root": lambda: os.geteuid() == 0,
     "unprivileged": lambda: os.geteuid() != 0,
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
@@ -66,6 +83,11 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "landlock": lambda: landlock_level() >= 1,
+    "landlock4": lambda: landlock_level() >= 4,
+    "landlock6": lambda: landlock_level() >= 6,
+    "landlock7": lambda: landlock_level() >= 7,
+    "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 
@@ -113,8 +135,13 @@ def leaves() -> set[str]:
 
 def descriptors() -> dict[str, str]:
     """Our open files, but for those that the library keeps for the life of the process."""
+    from isolate.supervise.template import TEMPLATES
+
+    kept = {str(template.fd) for template in TEMPLATES.kept.values()}
     found = {}
     for fd in os.listdir("/proc/self/fd"):
+        if fd in kept:
+            continue
         try:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:

@@ -21,6 +21,7 @@ ROOT_V1 = Host(
     user_namespaces=True,
     seccomp=("kill_process", "kill_thread", "trap", "errno", "notify", "log", "allow"),
     root_entries=(("/usr", "dir"), ("/bin", "link:usr/bin"), ("/etc/ld.so.cache", "file")),
+    landlock=7,
     python=PYTHON,
     cgroup=CgroupFacts(version=1, controllers=("cpu", "cpuacct", "cpuset", "memory", "pids")),
 )
@@ -34,7 +35,7 @@ ORDINARY = evolve(
 NO_USERNS = evolve(
     ORDINARY, user_namespaces=False, user_why="sysctl user.max_user_namespaces is 0"
 )
-OLD = evolve(ROOT_V1, kernel=(5, 15))
+OLD = evolve(ROOT_V1, kernel=(5, 15), landlock=1)
 ARM = evolve(ORDINARY, arch="aarch64")
 NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups to write
     ROOT_V1, sys_admin=False, cgroup=CgroupFacts(why="no cgroup file system is mounted")

@@ -8,10 +8,10 @@ import isolate
 PUBLIC = """
     INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
-    IsolateError Killed LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
+    IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Unsandboxed Usage Violated allow call
+    SandboxViolation TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated allow call
     outside run
 """
 

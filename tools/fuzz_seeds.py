@@ -23,7 +23,7 @@ def main() -> None:
     SEEDS.mkdir(parents=True, exist_ok=True)
     for name, policy in policies.items():
         setup = compile_box(policy, hosts.ROOT_V1).setup
-        program = compile_program(policy, Command(["true", "x"]), hosts.ROOT_V1)
+        program = compile_program(policy, Command(["true", "x"]), hosts.ROOT_V1).ops
         for half, ops in (("setup", setup), ("program", program)):
             (SEEDS / f"{name}-{half}.bin").write_bytes(encode(ops).blob)
 

@@ -63,6 +63,10 @@ class OpCode(IntEnum):
     TIMENS = 46
     IDMAP = 47
     SETSCHED = 48
+    PLACE = 56
+    ROOT_HERE = 57
+    ROOT_LEAVE = 58
+    LEAF = 59
 
 
 class OpFlag(IntFlag):

@@ -61,6 +61,15 @@ class Host:
         user_namespaces: whether they can be made; `user_why` says why not.
         seccomp: the actions that filters may have; none without seccomp.
         root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
+        filtered: whether a seccomp filter around us is in force.
+        refused: system calls that a filter around us refuses: "clone" (for new namespaces), ...
+        proc_why: why a new /proc can't be mounted in a new user namespace; empty if it can.
+        ids_why: why root can't give a box ids of its own; empty if it can.
+        id_range: (first, last) of the ids that boxes of root take theirs from.
+        idmap: whether a mount may show the caller's files as the box's (needs sys_admin too).
+        landlock: the ABI level, 0 for none; `landlock_why` says why not.
+        apparmor: why AppArmor can't be used, empty where it can.
+        apparmor_label: the caller's, "unconfined" or "NAME (MODE)"; empty without AppArmor.
         python, cgroup: see there.
     """
 
@@ -73,6 +82,16 @@ class Host:
     user_why: str = ""
     seccomp: tuple[str, ...] = ()
     root_entries: tuple[tuple[str, str], ...] = ()
+    filtered: bool = False
+    refused: tuple[str, ...] = ()
+    proc_why: str = ""
+    ids_why: str = ""
+    id_range: tuple[int, int] = (1 << 30, (1 << 31) - 64)
+    idmap: bool = True
+    landlock: int = 0
+    landlock_why: str = ""
+    apparmor: str = "the kernel has no AppArmor"
+    apparmor_label: str = ""
     python: PythonFacts
     cgroup: CgroupFacts = CgroupFacts()
 

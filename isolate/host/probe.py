@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from isolate.host import confinement, lsm
 from isolate.host.cgroups import probe_cgroup
 from isolate.host.facts import Host, PythonFacts
 
@@ -22,7 +23,6 @@ ETC = """
 ACTIONS = {"user_notif": "notify"}  # the kernel's name and ours; the others are the same
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
-CAP_SYS_ADMIN = 21
 
 
 def read(path: str) -> str | None:
@@ -95,13 +95,19 @@ def probe_python() -> PythonFacts:
     )
 
 
-def user_namespace_fact() -> tuple[bool, str]:
-    """Whether user namespaces can be made, by the sysctls that forbid them."""
+def user_namespace_fact(refused: tuple[str, ...], status: str, own_ids: bool) -> tuple[bool, str]:
+    """Whether user namespaces can be made, by the filter and the sysctls that forbid them."""
+    if "clone" in refused:
+        return False, "a seccomp filter around this process refuses new namespaces"
+    if not os.path.exists("/proc/self"):
+        return False, "no /proc is mounted here, through which id maps are written"
     if not os.path.exists("/proc/self/ns/user"):
         return False, "the kernel is built without user namespaces"
     if (read("/proc/sys/user/max_user_namespaces") or "1").strip() == "0":
         return False, "sysctl user.max_user_namespaces is 0"
     if os.geteuid() == 0:
+        if not own_ids and not confinement.has_cap(status, "CAP_SETFCAP"):
+            return False, "CAP_SETFCAP is missing, without which root's own id can't be mapped"
         return True, ""
     if (read("/proc/sys/kernel/unprivileged_userns_clone") or "1").strip() == "0":
         return False, "sysctl kernel.unprivileged_userns_clone is 0"
@@ -115,20 +121,35 @@ def probe() -> Host:
     uname = os.uname()
     major, minor = (int(part) for part in re.findall(r"\d+", uname.release)[:2])
     status = read("/proc/self/status") or ""
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    usable, why = user_namespace_fact()
+    uid_map, gid_map = read("/proc/self/uid_map") or "", read("/proc/self/gid_map") or ""
+    refused = confinement.refused_calls(uname.machine)
+    root = os.geteuid() == 0
+    ids_why = confinement.ids_why(status, uid_map, gid_map) if root else ""
+    usable, why = user_namespace_fact(refused, status, own_ids=not ids_why)
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    landlock, landlock_why = lsm.landlock()
+    apparmor, apparmor_label = lsm.apparmor()
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
     return Host(
         kernel=(major, minor),
         arch=uname.machine,
         euid=os.geteuid(),
         egid=os.getegid(),
-        sys_admin=bool(effective and int(effective[1], 16) >> CAP_SYS_ADMIN & 1),
+        sys_admin=confinement.has_cap(status, "CAP_SYS_ADMIN"),
         user_namespaces=usable,
         user_why=why,
         seccomp=tuple(ACTIONS.get(name, name) for name in actions),
         root_entries=tuple(found for path in paths if (found := entry(path))),
+        filtered=confinement.filtered(),
+        refused=refused,
+        proc_why=confinement.proc_why(read("/proc/self/mountinfo") or ""),
+        ids_why=ids_why,
+        id_range=confinement.id_range(uid_map, gid_map) or confinement.OWN_RANGE,
+        idmap=confinement.initial_ids(uid_map),
+        landlock=landlock,
+        landlock_why=landlock_why,
+        apparmor=apparmor,
+        apparmor_label=apparmor_label,
         python=probe_python(),
         cgroup=probe_cgroup(),
     )

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, namespace, program, seccomp
+from isolate.plan.lower import cgroup, chroot, landlock, namespace, program, seccomp
 from isolate.plan.lower.draft import BOX_PHASES, Draft
-from isolate.plan.model import Limits, Op, Plan
+from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
@@ -19,6 +20,7 @@ from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
@@ -34,15 +36,19 @@ def lower_box(draft: Draft) -> None:
     namespace.lower(spaces, draft)
     draft.op(OpCode.DUMPABLE, Phase.IDS, "make init not dumpable", "launch", nums=(0,))
     identity = policy.get(Identity)
-    if identity and identity.new_keyring:
+    if identity and identity.new_keyring and "keyctl" in draft.host.refused:
+        draft.promise("keyring", "the filter around this process refuses keyctl")
+    elif identity and identity.new_keyring:
         draft.op(OpCode.KEYRING, Phase.NAMESPACE, "join a new session keyring", identity)
     network = policy.get(Network)
-    if spaces.net and network and network.kind == "loopback":
+    if draft.new("net") and network and network.kind == "loopback":
         draft.op(OpCode.LOOPBACK_UP, Phase.NETWORK, "bring lo up", network)
     root = policy.get(Chroot)
-    if root is not None:
+    if (root is not None or policy.mounts) and not draft.new("mount"):
+        draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
+    elif root is not None:
         chroot.lower(root, draft)
-    elif spaces.mount or policy.mounts:
+    elif draft.new("mount"):
         chroot.lower_bare(spaces, policy.mounts, draft)
     limit = policy.get(CgroupLimit)
     if limit is not None:
@@ -54,6 +60,9 @@ def lower_box(draft: Draft) -> None:
     wanted = policy.get(SeccompFilter)
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
+    access = policy.get(Landlock)
+    if access is not None:
+        landlock.lower_box(access, draft)
 
 
 def limits_of(policy: Policy) -> Limits:
@@ -75,14 +84,35 @@ def in_order(ops: list[Op]) -> tuple[Op, ...]:
     return tuple(sorted(ops, key=lambda op: op.phase))
 
 
-@lru_cache(maxsize=256)
+KEPT = 256
+BOXES: dict[tuple[int, int], tuple[Policy, Host, tuple[Plan, bool]]] = {}
+
+
 def drafted(policy: Policy, host: Host) -> tuple[Plan, bool]:
-    """The box's plan, and whether its ids are reserved ones."""
+    """The box's plan, and whether its ids are reserved ones.
+
+    Kept by identity first: hashing a policy and a host costs more than some launches do. An entry
+    holds both, so that an id means the same object as long as it is there.
+    """
+    key = (id(policy), id(host))
+    found = BOXES.get(key)
+    if found is None:
+        found = (policy, host, drafted_by_value(policy, host))
+        if len(BOXES) >= KEPT:
+            BOXES.clear()
+        BOXES[key] = found
+    return found[2]
+
+
+@lru_cache(maxsize=KEPT)
+def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
+    """The same, for equal policies and hosts."""
     draft = Draft(policy, host)
     lower_box(draft)
     assert all(op.phase < BOX_PHASES for op in draft.ops)
     plan = Plan(
         clone_flags=draft.clone_flags,
+        template=in_order(draft.template),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),
@@ -99,14 +129,29 @@ def compile_box(policy: Policy, host: Host) -> Plan:
     return drafted(policy, host)[0]
 
 
-def compile_program(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
-    """The ops of one program in such a box."""
+Key = tuple[Any, ...]
+BODIES: dict[Key, tuple[Plan, tuple[Op, ...]]] = {}
+
+
+def body(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
+    """All ops of one program but its exec, verified; the same for every argv and environment."""
     plan, reserved = drafted(policy, host)
-    draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
-    program.lower(command, draft)
-    ops = in_order(draft.ops)
-    verify(evolve(plan, program=ops))
-    return ops
+    key = (id(plan), command.cwd, command.fds)
+    found = BODIES.get(key)
+    if found is None:
+        draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
+        program.lower(command, draft)
+        ops = in_order(draft.ops)
+        verify(evolve(plan, program=(*ops, program.exec_op(command))))
+        if len(BODIES) >= KEPT:
+            BODIES.clear()
+        BODIES[key] = found = (plan, ops)
+    return found[1]
+
+
+def compile_program(policy: Policy, command: Command, host: Host) -> Program:
+    """The ops of one program in such a box."""
+    return Program(body(policy, command, host), program.exec_op(command))
 
 
 def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
@@ -114,4 +159,5 @@ def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
 
     Raises: HostLacks, PolicyError.
     """
-    return evolve(compile_box(policy, host), program=compile_program(policy, command, host))
+    ops = compile_program(policy, command, host)
+    return evolve(compile_box(policy, host), program=ops.ops)

@@ -27,6 +27,8 @@ def explain(plan: Plan) -> str:
     lines = ["the parent:"]
     for step in plan.steps:
         lines.append(f"       {step.kind:<12} {asked(step.origin):<14} {step.about}")
+    if plan.template:
+        lines += ["the template, made once, copied by the clone:", *rows(plan.template)]
     lines += [f"isolate-init, cloned with {namespace_names(plan.clone_flags)}:", *rows(plan.setup)]
     if plan.program:
         lines += ["the program:", *rows(plan.program)]

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from isolate.abi.ops import OpCode, OpFlag, Phase
 
-__all__ = ["Guarantee", "Limits", "Op", "Plan", "Step", "Vector", "Verdict"]
+__all__ = ["Guarantee", "Limits", "Op", "Plan", "Program", "Step", "Vector", "Verdict"]
 
 
 @frozen
@@ -105,6 +105,8 @@ class Plan:
 
     Attributes:
         clone_flags: CLONE_NEW* of the process that becomes the box's init.
+        template: ops that make the mount tree which the box starts with a copy of; run once
+            for all boxes, in a process of their own. Empty: the box makes its own.
         setup: ops that init runs once.
         program: ops that each program's process runs before its exec; the last is EXEC.
         steps: what the parent does, in order, before init is asked to set up.
@@ -113,6 +115,7 @@ class Plan:
     """
 
     clone_flags: int = 0
+    template: tuple[Op, ...] = ()
     setup: tuple[Op, ...] = ()
     program: tuple[Op, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -125,3 +128,21 @@ class Plan:
             if op.code is code and where(op):
                 return i
         raise ValueError(f"the plan has no {code.name}")
+
+
+@frozen(eq=False)
+class Program:
+    """One program's ops, in two parts: what its policy makes of it, and its own exec.
+
+    Attributes:
+        body: the same object for every program of a policy, so that its bytes are made once.
+        exec: the last op.
+    """
+
+    body: tuple[Op, ...]
+    exec: Op
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All of them, in order."""
+        return (*self.body, self.exec)

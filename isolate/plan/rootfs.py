@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 from isolate.abi.flags import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 from isolate.abi.ops import OpCode, Phase
 from isolate.plan.lower import mount
@@ -15,6 +17,7 @@ from isolate.policy.network import Network
 
 __all__ = ["host_view"]
 
+OWN = ("/tmp", "/dev", "/proc")  # places that every box has for itself
 SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 READ_ONLY = SAFE | MOUNT_ATTR_RDONLY
 
@@ -89,16 +92,26 @@ def covered(path: str, trees: list[str]) -> bool:
 
 
 def python(chroot: Chroot, draft: Draft, trees: list[str], later: list[str]) -> None:
-    """The interpreter where it is on the host, so that its paths stay true."""
+    """The interpreter where it is on the host, so that its paths stay true.
+
+    What lies below a place of the box's own (a venv in /tmp) is bound anew in every box.
+    """
     facts = draft.host.python
     for path in sorted(facts.trees, key=lambda each: each.count("/")):
         if not covered(path, trees) and path not in later:
-            draft.bind(path, path, READ_ONLY, chroot, optional=True)
+            with own_or_shared(path, draft):
+                draft.bind(path, path, READ_ONLY, chroot, optional=True)
             trees.append(path)
     links = {path for path, kind in draft.host.root_entries if kind.startswith("link:")}
     for path, text in facts.links:
         if path not in links and not covered(path, [*trees, *later]):
-            link(draft, chroot, path, text)
+            with own_or_shared(path, draft):
+                link(draft, chroot, path, text)
+
+
+def own_or_shared(path: str, draft: Draft) -> AbstractContextManager[None]:
+    """Where something at `path` has to be made."""
+    return nullcontext() if covered(path, list(OWN)) else draft.shared()
 
 
 def granted(chroot: Chroot, draft: Draft) -> None:
@@ -111,10 +124,12 @@ def granted(chroot: Chroot, draft: Draft) -> None:
 
 def host_view(chroot: Chroot, draft: Draft) -> None:
     """Fill the root, from the top down."""
-    trees = system(chroot, draft)
-    made_up(chroot, draft)
+    with draft.shared():
+        trees = system(chroot, draft)
+        made_up(chroot, draft)
+        mount.devices(draft, chroot, "/dev")
+    mount.private_dev(draft, chroot, "/dev")
     mount.tmpfs(draft, chroot, "/tmp", chroot.tmp or 64 << 20, 0o1777)
-    mount.dev(draft, chroot, "/dev")
     namespace = draft.policy.get(Namespace)
     if namespace is not None and namespace.pid:
         mount.proc(draft, chroot, "/proc")

@@ -46,7 +46,13 @@ def verify(plan: Plan) -> None:
         if not before(plan.program, first, second):
             wrong.append(f"{second.name} before {first.name}")
     for part in ("MOUNT_NEW", "BIND", "MASK"):
-        if not before(plan.setup, OpCode[part], OpCode.PIVOT_ROOT):
-            wrong.append(f"PIVOT_ROOT before {part}")
+        for ops, last in ((plan.setup, OpCode.PIVOT_ROOT), (plan.setup, OpCode.ROOT_LEAVE),
+                          (plan.template, OpCode.PIVOT_ROOT)):  # fmt: skip
+            if not before(ops, OpCode[part], last):
+                wrong.append(f"{last.name} before {part}")
+    if plan.template and plan.template[-1].code is not OpCode.PIVOT_ROOT:
+        wrong.append("the template's last op is not PIVOT_ROOT")
+    if bool(plan.template) != any(op.code is OpCode.ROOT_HERE for op in plan.setup):
+        wrong.append("a template without ROOT_HERE, or ROOT_HERE without a template")
     if wrong:
         raise PolicyError(*(f"the plan is wrong: {each}" for each in wrong))

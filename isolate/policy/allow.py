@@ -17,6 +17,7 @@ __all__ = [
     "HostUts",
     "NewPrivileges",
     "SystemCalls",
+    "Unlocked",
 ]
 
 
@@ -72,3 +73,8 @@ class NewPrivileges(Allow):
 @frozen
 class SystemCalls(Allow):
     """The default filter is not there: `seccomp=` alone decides, and False is none at all."""
+
+
+@frozen
+class Unlocked(Allow):
+    """No Landlock of the view: mounts alone hold it, and a program with CAP_SYS_ADMIN may mount."""

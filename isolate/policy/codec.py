@@ -27,6 +27,7 @@ from isolate.policy.cgroup import CgroupLimit, HugetlbLimit, IoLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
@@ -55,6 +56,7 @@ TABLES: dict[str, type[Any]] = {
     "identity": Identity,
     "deadline": Deadline,
     "seccomp": SeccompFilter,
+    "landlock": Landlock,
 }
 NAMES = {kind: name for name, kind in TABLES.items()}
 NESTED: dict[str, type[Any]] = {

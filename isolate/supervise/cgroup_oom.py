@@ -3,6 +3,7 @@
 
 A counter of each level is read before the programs start and again after a kill, before the leaf
 is removed: v2 counts a limit's own kills in memory.events.local, v1 its refusals in memory.failcnt.
+Some kernels (6.18 for one) no longer count those; there a level that was ever full is the reason.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from attrs import frozen
 from isolate.supervise.cgroup_files import UNLIMITED, keyed, number
 
 __all__ = ["Levels", "Oom", "levels"]
+
+BATCH = 64 * 4096
 
 
 @frozen
@@ -55,23 +58,31 @@ class Levels:
     def oom(self) -> Oom:
         """Whose limit it was: the nearest level that has counted since the start."""
         for index, (directory, before) in enumerate(self.counted):
-            if self.count(directory) > before:
+            if self.count(directory) > before or (self.version == 1 and full(directory)):
                 return self.told(directory, "box" if index == 0 else directory)
         return Oom("machine")
+
+    def now(self) -> Levels:
+        """The same levels, counted again."""
+        return Levels(self.version, tuple((each, self.count(each)) for each, _ in self.counted))
 
     def told(self, directory: str, whose: str) -> Oom:
         """How far that level was."""
         if self.version == 2:
             used = number_if(directory, "memory.peak")
             return Oom(whose, "memory", used, number_if(directory, "memory.max"))
-        both = "memory.memsw"
-        if number_if(directory, f"{both}.failcnt"):
-            ceiling = number_if(directory, f"{both}.limit_in_bytes")
-            if ceiling != number_if(directory, "memory.limit_in_bytes"):
-                used = number_if(directory, f"{both}.max_usage_in_bytes")
-                return Oom(whose, "swap", used, ceiling)
-        used = number_if(directory, "memory.max_usage_in_bytes")
-        return Oom(whose, "memory", used, number_if(directory, "memory.limit_in_bytes"))
+        ceiling = number_if(directory, "memory.limit_in_bytes")
+        both = number_if(directory, "memory.memsw.limit_in_bytes")
+        if both != ceiling and full(directory, "memory.memsw"):
+            return Oom(whose, "swap", number_if(directory, "memory.memsw.max_usage_in_bytes"), both)
+        return Oom(whose, "memory", number_if(directory, "memory.max_usage_in_bytes"), ceiling)
+
+
+def full(directory: str, what: str = "memory") -> bool:
+    """v1: whether usage ever came as near to the limit as charges come, which are batched."""
+    ceiling = number_if(directory, f"{what}.limit_in_bytes")
+    peak = number_if(directory, f"{what}.max_usage_in_bytes")
+    return ceiling is not None and peak is not None and peak >= ceiling - BATCH
 
 
 def count(version: int, directory: str) -> int:

@@ -74,6 +74,8 @@ class Leaf:
     cgroup_fd: int = -1
     init_fd: int = -1
     memory_levels: Levels | None = None
+    oom_kills: int = 0
+    oom: Oom | None = None
     owner: int = Factory(os.getpid)
 
     def directory_of(self, file: str) -> str | None:
@@ -131,8 +133,18 @@ class Leaf:
             pids_peak=self.number("pids.peak"),
             pids_refused=self.keyed("pids.events", "max"),
             cpu=None if account is None else account / 1e9,
-            oom=self.memory_levels.oom() if kills and self.memory_levels else None,
+            oom=self.judge_oom(kills),
         )
+
+    def judge_oom(self, kills: int) -> Oom | None:
+        """Whose limit the last kills were for; one OOM kills one after the other."""
+        if kills > self.oom_kills and self.memory_levels is not None:
+            verdict = self.memory_levels.oom()
+            if self.oom is None or verdict.whose != "machine":
+                self.oom = verdict
+            self.oom_kills = kills
+            self.memory_levels = self.memory_levels.now()
+        return self.oom
 
     def pids(self) -> list[int]:
         """Processes of the box, but for its init; as this process sees them."""

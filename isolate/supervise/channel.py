@@ -21,6 +21,7 @@ REQUEST = struct.Struct("<4I")
 RECORD = struct.Struct("<IiIiiI15Q")
 SPAWN_LAST = 1
 SPAWN_CGROUP = 2
+SPAWN_KEPT = 4
 
 
 class InitGone(IsolateError):
@@ -102,7 +103,11 @@ class Status:
 
 
 def ask(
-    control: socket.socket, request: Request, fds: Sequence[int] = (), flags: int = 0
+    control: socket.socket,
+    request: Request,
+    fds: Sequence[int] = (),
+    flags: int = 0,
+    serial: int = 0,
 ) -> Status:
     """Send one request; its answers come on the Status that is returned.
 
@@ -111,7 +116,7 @@ def ask(
     ours, theirs = socket_pair()
     try:
         passed = array.array("i", [theirs.fileno(), *fds])
-        head = REQUEST.pack(request, flags, len(passed), 0)
+        head = REQUEST.pack(request, flags, len(passed), serial)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)]
         control.sendmsg([head], rights, socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError) as error:

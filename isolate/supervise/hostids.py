@@ -13,7 +13,6 @@ from isolate.errors import HostLacks
 
 __all__ = ["HostIds", "reserve_ids"]
 
-FIRST, LAST = 1 << 30, (1 << 31) - 64
 TRIES = 64
 
 
@@ -29,8 +28,8 @@ class HostIds:
         self.guard.close()
 
 
-def reserve_ids(count: int) -> HostIds:
-    """Reserve consecutive host ids; the same numbers serve as uids and gids.
+def reserve_ids(count: int, first: int, last: int) -> HostIds:
+    """Reserve consecutive host ids of a range; the same numbers serve as uids and gids.
 
     Raises: HostLacks, if no free range was found.
     """
@@ -38,7 +37,7 @@ def reserve_ids(count: int) -> HostIds:
     guard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         for _ in range(TRIES):
-            base = pick.randrange(FIRST, LAST, 16)
+            base = pick.randrange(first, last - count, 16)
             try:
                 guard.bind(f"\0isolate/ids/{base}")
             except OSError:

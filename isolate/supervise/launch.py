@@ -7,54 +7,45 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+
+from attrs import evolve
 
 from isolate import native
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
-from isolate.plan.encode import Encoded, encode
-from isolate.plan.hints import hint
-from isolate.plan.model import Op, Plan, Step
+from isolate.plan.encode import Body, Encoded, encode_body, encode_program
+from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import channel, steps
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.process import Process
+from isolate.supervise.setup import (
+    ANSWER_SECONDS,
+    Setup,
+    ask_set_up,
+    failure,
+    parent_step,
+)
 from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.timing import Timing
 
 __all__ = ["Session"]
 
 END_SECONDS = 5.0
-ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
+KEPT = 256
+BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
 
 
-@lru_cache(maxsize=256)
-def encoded(ops: tuple[Op, ...]) -> Encoded:
-    """Cached: a policy's set-up is the same every time."""
-    return encode(ops)
-
-
-def failure(ops: tuple[Op, ...], step: int, error: int) -> LaunchError:
-    """The error of one op, with its cause."""
-    op = ops[min(step, len(ops) - 1)]
-    found = LaunchError(step, op, error, hint(op, error, None), steps=len(ops))
-    found.__cause__ = OSError(error, os.strerror(error))
-    return found
-
-
-@contextmanager
-def parent_step(about: str) -> Iterator[None]:
-    """What fails in the parent names its step, as an op does."""
-    try:
-        yield
-    except IsolateError:
-        raise
-    except OSError as error:
-        late = isinstance(error, TimeoutError)
-        number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
-        raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
+def program_blob(program: Program) -> Encoded:
+    """The body's bytes are made once a policy; the exec's each time."""
+    found = BODIES.get(id(program.body))
+    if found is None:
+        if len(BODIES) >= KEPT:
+            BODIES.clear()
+        BODIES[id(program.body)] = found = (program.body, encode_body(program.body))
+    return encode_program(found[1], program.exec)
 
 
 class Session:
@@ -67,58 +58,60 @@ class Session:
         self.init: Init | None = None
         self.owner = os.getpid()
         self.lock = threading.Lock()
-        self.timing: dict[str, float] = {}
+        self.timing = Timing()
+        self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
 
     def start(self) -> Session:
-        """Run the parent's steps, start init, and have it set the box up.
+        """Run the parent's steps, start init, and ask it to set the box up.
+
+        Init works while the caller goes on; `settle` waits for it, and so does the first program.
 
         Raises: LaunchError, HostLacks; then everything is undone.
         """
         began = time.monotonic()
         try:
-            steps.prepare(self.plan.steps, self.made)
+            steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags, self.leaf_fd("init_fd"))
-            cloned = time.monotonic()
+                self.init = start_init(
+                    self.plan.clone_flags, self.made.mount_ns, self.leaf_fd("init_fd")
+                )
+            self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
-                record = self.set_up(self.init)
+                self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
+            steps.prepare(self.plan, self.made, meanwhile=True)
         except BaseException:
             self.close()
             raise
-        self.timing = {
-            "prepare": prepared - began,
-            "clone": cloned - prepared,
-            "set_up": record.at_ns / 1e9 - cloned,
-        }
         return self
 
     def leaf_fd(self, name: str) -> int:
         """A v2 directory of the box's cgroup, -1 if it has none."""
         return -1 if self.made.leaf is None else int(getattr(self.made.leaf, name))
 
-    def set_up(self, init: Init) -> InitRecord:
-        """Plan.setup, in init itself."""
-        ops = self.plan.setup
-        if self.made.absent:
-            ops = tuple(op for op in ops if not self.made.absent.intersection(op.slots))
-        blob = encoded(ops)
-        fd = channel.blob_fd(blob.blob)
+    def settle(self) -> Session:
+        """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
+        with self.lock:
+            pending, self.pending = self.pending, None
+        if pending is None:
+            return self
         try:
-            fds = [fd, *(self.made.fds[name] for name in blob.slots)]
-            status = channel.ask(init.control, Request.SETUP, fds)
-        finally:
-            os.close(fd)
-        try:
-            record, _ = status.receive(ANSWER_SECONDS)
-        finally:
-            status.close()
-        if record.error:
-            raise failure(ops, record.step, record.error)
-        return record
+            with parent_step("have isolate-init set the box up"):
+                record = pending.settle()
+        except BaseException:
+            self.close()
+            raise
+        self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
+        return self
+
+    def setup_ops(self) -> tuple[Op, ...]:
+        """Plan.setup, without what is optional and not there."""
+        if not self.made.absent:
+            return self.plan.setup
+        return tuple(op for op in self.plan.setup if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:
@@ -127,31 +120,31 @@ class Session:
             raise InitGone("the box has ended: its `with` block is over, or this is a fork")
         return self.init
 
-    def spawn(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool = False) -> Process:
+    def spawn(self, program: Program, fds: Mapping[str, int], last: bool = False) -> Process:
         """Start a program; returns when its exec has happened.
 
         Args:
-            ops: from `compile_program`.
+            program: from `compile_program`.
             fds: "stdin", "stdout", "stderr" and "fd:N".
             last: its end ends the box.
 
         Raises: LaunchError, InitGone.
         """
         with parent_step("have isolate-init start the program"):
-            return self.request(ops, fds, last)
+            return self.request(program, fds, last)
 
-    def request(self, ops: tuple[Op, ...], fds: Mapping[str, int], last: bool) -> Process:
+    def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
         leaf_fd = self.leaf_fd("cgroup_fd")
-        blob = encode(ops, first=("leaf",) if leaf_fd >= 0 else ())
+        blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
         try:
             named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
-            flags = channel.SPAWN_LAST if last else 0
+            flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
@@ -162,7 +155,7 @@ class Session:
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(ops, status, read_fd)
+            return self.started(program.ops, status, read_fd)
         except BaseException:
             status.close()
             raise
@@ -170,15 +163,16 @@ class Session:
             os.close(read_fd)
 
     def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
-        """Wait for the exec, or for what stood in its way."""
+        """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
+        data = read_records(read_fd, ANSWER_SECONDS)
+        self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
-        process = Process(record.pid, pidfd, status)
+        process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            data = read_records(read_fd, ANSWER_SECONDS)
             size = native.FAIL_SIZE
             told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
@@ -188,6 +182,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
@@ -204,6 +199,24 @@ class Session:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+
+    def kill_tree(self, process: Process, wait: bool = False) -> None:
+        """Kill a program and all that descends from it; the rest of the box lives on.
+
+        Args:
+            wait: until nothing of it is left.
+        """
+        if not process.serial:
+            self.kill()  # the box is that program's alone
+            return
+        request = (Request.KILL, (), process.pid, process.serial)
+        try:
+            with closing(channel.ask(self.alive.control, *request)) as status:
+                _ = wait and status.receive(ANSWER_SECONDS)
+        except InitGone:
+            return  # and so is all that was in the box
+        except TimeoutError:
+            self.kill()  # init is stopped, or can't end it: then everything
 
     def end(self) -> InitRecord | None:
         """Ask init to kill and reap everything; its totals, or None if it was gone."""
@@ -228,6 +241,9 @@ class Session:
                 self.closed = True
                 return
             try:
+                if self.pending is not None:
+                    self.pending.status.close()
+                    self.pending = None
                 if self.init is not None:
                     if not self.plan.clone_flags & 0x20000000:
                         self.end()  # without a pid namespace init has to kill them itself

@@ -39,13 +39,18 @@ class Process:
     """A started program. `close` frees the descriptors; it doesn't kill.
 
     Attributes:
+        pid: as isolate-init sees it.
+        serial: what isolate-init knows its keeper by; 0 without one (docs/adr/0010).
         taken: whether it may have begun; always so for a program that was started.
+        stamps: when it was cloned and was about to exec, nanoseconds of CLOCK_MONOTONIC.
     """
 
     taken = True
+    stamps = (0, 0)
 
-    def __init__(self, pid: int, pidfd: int, status: Status) -> None:
+    def __init__(self, pid: int, pidfd: int, status: Status, serial: int = 0) -> None:
         self.pid = pid
+        self.serial = serial
         self.pidfd = pidfd
         self.status = status
         self.end: End | None = None

@@ -15,7 +15,7 @@ from attrs import Factory, define
 
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
-from isolate.supervise.outcome import LimitHit, TimedOut
+from isolate.supervise.outcome import LimitHit, TimedOut, memory_hit
 from isolate.supervise.process import End, Process
 
 __all__ = ["Pump", "Sink"]
@@ -177,6 +177,8 @@ class Pump:
         """Compare with the limits; the first that is crossed is the verdict."""
         now = time.monotonic()
         limits = self.limits
+        if self.verdict is not None:
+            self.kill()  # again, for who has to be told twice
         if limits.wall is not None and now - self.began >= limits.wall:
             self.stop(TimedOut(limits.wall))
         if (limits.cpu_time is None and limits.memory is None) or now < self.next_count:
@@ -184,7 +186,7 @@ class Pump:
         self.next_count = now + COUNT_EVERY
         seen = self.counters()
         if limits.memory is not None and seen.oom_kills > base.oom_kills:
-            self.stop(LimitHit("memory", seen.memory_peak, limits.memory))
+            self.stop(memory_hit(seen.oom, seen.memory_peak, limits.memory))
         if limits.cpu_time is not None and seen.cpu is not None:
             used = seen.cpu - self.cpu_began
             self.next_look = now + (limits.cpu_time - used) / (os.cpu_count() or 1)

@@ -156,20 +156,26 @@ class Init:
 
 
 def read_records(fd: int, seconds: float | None = None) -> bytes:
-    """Everything until the last writer is gone (exec or death). Raises: TimeoutError."""
-    data = b""
+    """Everything, when the last writer is gone (exec or death): one wake-up, whatever they write.
+
+    Raises: TimeoutError.
+    """
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    while poller.poll(None if seconds is None else seconds * 1000):
-        chunk = os.read(fd, 4096)
-        if not chunk:
-            return data
+    poller.register(fd, 0)  # the end is always told
+    if not poller.poll(None if seconds is None else seconds * 1000):
+        raise TimeoutError(f"no end of set-up within {seconds} s")
+    data = b""
+    while chunk := os.read(fd, 4096):
         data += chunk
-    raise TimeoutError(f"no end of set-up within {seconds} s")
+    return data
 
 
-def start_init(clone_flags: int, cgroup_fd: int = -1) -> Init:
-    """Start isolate-init in new namespaces, and in a v2 cgroup if it gets one.
+def start_init(clone_flags: int, mount_ns: int = -1, cgroup_fd: int = -1) -> Init:
+    """Start isolate-init in new namespaces.
+
+    Args:
+        mount_ns: the fd of a mount namespace that its own is a copy of; -1: the caller's.
+        cgroup_fd: the directory of a v2 cgroup that it is born in; -1: the caller's.
 
     Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
     """
@@ -186,12 +192,16 @@ def start_init(clone_flags: int, cgroup_fd: int = -1) -> Init:
     }
     try:
         fds = [named[name] for name in encoded.slots]
-        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True, cgroup_fd=cgroup_fd)
+        pid, pidfd = native.spawn(
+            encoded.blob, fds, shares_memory=True, mount_ns=mount_ns, cgroup_fd=cgroup_fd
+        )
     except OSError as error:
         ours.close()
         os.close(read_fd)
-        kinds = flags.namespace_names(clone_flags)
-        op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=f"clone3 with {kinds}")
+        about = f"clone3 with {flags.namespace_names(clone_flags)}"
+        if error.filename == "setns":
+            about = "enter the template of the mount tree"
+        op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=about)
         number = error.errno or 0
         raise LaunchError(0, op, number, hint(op, number, None), steps=len(ops)) from error
     finally:

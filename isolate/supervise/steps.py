@@ -13,10 +13,12 @@ from attrs import Factory, define
 from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
-from isolate.plan.model import Step
+from isolate.plan.model import Op, Plan, Step
 from isolate.supervise import cgroupfs, trees
+from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
+from isolate.supervise.template import Template
 
 __all__ = ["Prepared", "prepare", "write_id_maps"]
 
@@ -43,6 +45,13 @@ class Prepared:
     idmap_fd: int = -1
     absent: set[str] = Factory(set)
     id_map: Step | None = None
+    template_ops: tuple[Op, ...] = ()
+    template: Template | None = None
+
+    @property
+    def mount_ns(self) -> int:
+        """The mount namespace that init starts with a copy of; -1: the caller's."""
+        return self.template.fd if self.template is not None else -1
 
 
 def open_tree(step: Step, made: Prepared) -> None:
@@ -93,7 +102,7 @@ def open_namespace(step: Step, made: Prepared) -> None:
 
 def reserve(step: Step, made: Prepared) -> None:
     """Host ids of this box alone."""
-    made.ids = reserve_ids(step.args[0])
+    made.ids = reserve_ids(*step.args)
     made.undo.callback(made.ids.close)
 
 
@@ -120,21 +129,35 @@ def make_leaf(step: Step, made: Prepared) -> None:
     made.fds.update(made.leaf.join_fds)
 
 
+def find_template(step: Step, made: Prepared) -> None:
+    """The mount tree, made by an earlier box of such a policy, or now."""
+    made.template = templates.get(made.template_ops)
+
+
 KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "open_tree": open_tree,
     "open_ns": open_namespace,
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "cgroup_first": make_leaf,
+    "template": find_template,
 }
 
 
-def prepare(steps: tuple[Step, ...], made: Prepared) -> None:
-    """Run all steps in order.
+# What only programs need: done while init sets the box up.
+MEANWHILE = ("cgroup",)
+
+
+def prepare(plan: Plan, made: Prepared, meanwhile: bool = False) -> None:
+    """Run all steps in order: those before the clone, or those that set-up can run beside.
 
     Raises: LaunchError naming the step; HostLacks. What was made is undone by `made.undo`.
     """
+    steps, made.template_ops = plan.steps, plan.template
     for number, step in enumerate(steps):
+        if (step.kind in MEANWHILE) is not meanwhile:
+            continue
         try:
             KINDS[step.kind](step, made)
         except (LaunchError, HostLacks):

@@ -31,7 +31,8 @@ def load(name, path):
 folder, path = json.loads(sys.argv[1])
 sys.argv[:] = [""]
 wire = load("isolate_worker_wire", folder + "/wire.py")
-load("isolate_worker_main", folder + "/main.py").serve(wire, path)
+keeper = load("isolate_worker_keeper", folder + "/keeper.py")
+load("isolate_worker_main", folder + "/main.py").serve(wire, keeper, path)
 """
 REGISTRY = threading.Lock()  # cloudpickle's list of modules by value is one for all threads
 EXCEPTIONS = {

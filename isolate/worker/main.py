@@ -2,7 +2,7 @@
 """Inside the box: a fork server for calls. Loaded by file, so it imports nothing else of isolate.
 
 One message on fd 3 is one call, with four descriptors: the pickled call, the reply pipe, stdout and
-stderr; and a fifth, on which the server (not the call) reports pid and exit status.
+stderr; and a fifth, on which the call's keeper (not the call) reports its exit status.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import inspect
 import os
 import select
 import socket
-import struct
 import sys
 import traceback
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 CONTROL_FD = 3
 PR_SET_DUMPABLE = 4
 MAX_TEXT = 10_000
+MESSAGE = 16
+MAX_IDLE = 16
 
 
 def set_dumpable(value: int) -> None:
@@ -79,7 +80,6 @@ def child(wire: Any, fds: list[int]) -> None:
     code = 1
     try:
         os.close(status)
-        os.close(CONTROL_FD)
         os.setsid()
         os.dup2(out, 1)
         os.dup2(err, 2)
@@ -95,54 +95,92 @@ def child(wire: Any, fds: list[int]) -> None:
         os._exit(code)
 
 
-def start(wire: Any, control: socket.socket, fds: list[int], others: dict[int, Any]) -> None:
-    """Fork one call, and tell its pidfd; first that it is taken: from here it may have run."""
-    status = socket.socket(fileno=fds[4])
-    status.send(b"t")
-    pid = os.fork()
-    if pid == 0:
-        for pidfd, (_, other) in others.items():
-            os.close(pidfd)
-            other.close()
-        control.detach()
-        status.detach()
-        child(wire, fds)
-    for fd in fds[:4]:
-        os.close(fd)
-    pidfd = os.pidfd_open(pid)
-    socket.send_fds(status, [b"p"], [pidfd])
-    others[pidfd] = (pid, status)
+class Server:
+    """Hands each call to a keeper that is idle, or to a new one."""
+
+    def __init__(self, wire: Any, keeper: Any) -> None:
+        self.wire, self.keeper = wire, keeper
+        self.keepers: dict[int, tuple[socket.socket, int]] = {}
+        self.idle: list[int] = []
+
+    def start(self, held: list[int]) -> int:
+        """Fork a keeper, which gets what is held by a message of its own: the descriptor that it
+        is known by."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pid = os.fork()
+        if pid == 0:
+            os.close(CONTROL_FD)
+            ours.close()
+            for other, _ in self.keepers.values():
+                other.close()
+            for fd in held:
+                os.close(fd)
+            self.keeper.main(theirs, lambda fds: child(self.wire, fds))
+        theirs.close()
+        self.keepers[ours.fileno()] = (ours, pid)
+        return ours.fileno()
+
+    def hand_over(self, message: bytes, fds: list[int]) -> None:
+        """One call; a keeper that died while it was idle is passed over."""
+        try:
+            while self.idle:
+                fd = self.idle.pop()
+                try:
+                    socket.send_fds(self.keepers[fd][0], [message], fds)
+                    return
+                except (BrokenPipeError, ConnectionResetError):
+                    self.forget(fd)
+            socket.send_fds(self.keepers[self.start(fds)][0], [message], fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def forget(self, fd: int) -> None:
+        """A keeper that is gone, or that has orphans to wait for."""
+        self.keepers.pop(fd)[0].close()
+
+    def news(self, fd: int) -> None:
+        """A keeper is idle again, or gone."""
+        try:
+            message = self.keepers[fd][0].recv(MESSAGE)
+        except ConnectionResetError:
+            message = b""
+        if message and len(self.idle) < MAX_IDLE:
+            self.idle.append(fd)
+        else:
+            self.idle = [each for each in self.idle if each != fd]
+            self.forget(fd)
+
+    def reap(self) -> None:
+        """Keepers that have ended."""
+        while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    return
+            except ChildProcessError:
+                return
+
+    def loop(self, control: socket.socket) -> None:
+        """Until the caller closes its end."""
+        while True:
+            poller = select.poll()
+            for fd in (CONTROL_FD, *self.keepers):
+                poller.register(fd, select.POLLIN)
+            for fd, _ in poller.poll():
+                if fd in self.keepers:
+                    self.news(fd)
+                elif fd == CONTROL_FD:
+                    message, fds, _, _ = socket.recv_fds(control, MESSAGE, 5)
+                    if not message:
+                        return
+                    self.hand_over(message, list(fds))
+            self.reap()
 
 
-def finish(pidfd: int, running: dict[int, Any]) -> None:
-    """Reap one call, and report how it ended."""
-    pid, status = running.pop(pidfd)
-    _, code, usage = os.wait4(pid, 0)
-    try:
-        status.send(struct.pack("<cidd", b"s", code, usage.ru_utime, usage.ru_stime))
-    except (BrokenPipeError, ConnectionResetError):
-        code = 0  # the caller has stopped waiting; nobody is left to tell
-    status.close()
-    os.close(pidfd)
-
-
-def serve(wire: Any, path: list[str]) -> None:
+def serve(wire: Any, keeper: Any, path: list[str]) -> None:
     """Serve calls until the caller closes its end."""
     set_dumpable(0)
     sys.path.extend(entry for entry in path if entry not in sys.path)
     import cloudpickle  # noqa: F401  once, before the forks
 
-    control = socket.socket(fileno=CONTROL_FD)
-    running: dict[int, Any] = {}
-    while True:
-        poller = select.poll()
-        for fd in (CONTROL_FD, *running):
-            poller.register(fd, select.POLLIN)
-        for fd, _ in poller.poll():
-            if fd != CONTROL_FD:
-                finish(fd, running)
-                continue
-            message, fds, _, _ = socket.recv_fds(control, 16, 5)
-            if not message:
-                return
-            start(wire, control, list(fds), running)
+    Server(wire, keeper).loop(socket.socket(fileno=CONTROL_FD))

@@ -13,6 +13,7 @@ from isolate import Errno, IsolateError, LaunchError, Rule, Sandbox
 from isolate.abi.syscalls import numbers
 from isolate.plan.bpf.assemble import assemble
 from isolate.policy.rules import ALLOW, Layer
+from isolate.supervise.template import TEMPLATES
 
 HERE = os.getcwd()
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
@@ -77,9 +78,11 @@ def main():
     name, number, route = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     assert name in numbers(os.uname().machine)
     assert "error" not in attempt(route)  # everything is loaded, and works
+    TEMPLATES.kept.clear()  # so that the mount tree is made again
     before = state()
     break_call(name, number)
     result = attempt(route)
+    TEMPLATES.kept.clear()
     result["left"] = [key for key, value in state().items() if value != before[key]]
     print(json.dumps(result))
 

@@ -20,6 +20,12 @@ from isolate.supervise import launch
 
 FAULTY = Path(__file__).with_name("faulty.py")
 EIO = 5
+# As root the mount tree is made first, in a process of its own.
+FIRST_REQUEST = (
+    "make the template of the mount tree"
+    if os.geteuid() == 0
+    else "have isolate-init set the box up"
+)
 # call -> (what failed, who asked for it)
 OPS = {
     "mount": ("make / private", "Chroot"),
@@ -47,9 +53,9 @@ OPS = {
     "execveat": ("exec isolate-init", "launch"),
     "clone": ("start a process in the box", "launch"),
     "clone3": ("clone3 with", "launch"),
-    "memfd_create": ("have isolate-init set the box up", "launch"),
-    "sendmsg": ("have isolate-init set the box up", "launch"),
-    "recvmsg": ("have isolate-init set the box up", "launch"),
+    "memfd_create": (FIRST_REQUEST, "Chroot" if os.geteuid() == 0 else "launch"),
+    "sendmsg": (FIRST_REQUEST, "Chroot" if os.geteuid() == 0 else "launch"),
+    "recvmsg": (FIRST_REQUEST, "Chroot" if os.geteuid() == 0 else "launch"),
 }
 ROOT_OPS = {
     "setgroups": ("drop supplementary groups", "Namespace"),

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from isolate import CgroupLimit, HostLacks, Namespace, Sandbox
-from isolate import native as native_module
+from isolate import CgroupLimit, HostLacks, Namespace, Sandbox, native
 from isolate.abi.ops import OpCode, OpFlag, Phase, Record, Request
 from isolate.host.facts import Host
 from isolate.host.probe import probe
-from isolate.plan.compile import compile_box, compile_plan
-from isolate.plan.encode import encode
+from isolate.plan.compile import compile_box, compile_plan, compile_program
+from isolate.plan.encode import HEADER, LENGTH, OP, encode, encode_body, encode_program
 from isolate.plan.explain import explain
 from isolate.plan.model import Op, Plan, Vector
 from isolate.plan.verify import verify
@@ -43,15 +42,15 @@ def test_the_default_plan_is_as_recorded(name):
 def test_every_blob_is_accepted_by_the_checker(host):
     plan = compile_plan(Sandbox().policy, TRUE, host)
     for ops in (plan.setup, plan.program):
-        assert native_module.check(encode(ops).blob) is None
+        assert native.check(encode(ops).blob) is None
 
 
 def test_a_broken_blob_is_refused_with_the_place():
     blob = bytearray(encode(compile_box(Sandbox().policy, hosts.ROOT_V1).setup).blob)
     blob[32:34] = b"\xff\xff"  # the first op's code
-    assert native_module.check(bytes(blob)) == 32
-    assert native_module.check(bytes(blob[:40])) == 0
-    assert native_module.check(b"") == 0
+    assert native.check(bytes(blob)) == 32
+    assert native.check(bytes(blob[:40])) == 0
+    assert native.check(b"") == 0
 
 
 def test_privileges_go_in_the_right_order():
@@ -132,7 +131,7 @@ def test_vectors_and_strings_are_items_of_their_own():
         strs=(b"/bin/x", Vector((b"a", b"b c")), Vector(())),
     )
     blob = encode((op,)).blob
-    assert native_module.check(blob) is None
+    assert native.check(blob) is None
     assert b"b c\0" in blob
 
 
@@ -140,6 +139,46 @@ def test_limits_go_to_the_supervisor():
     limits = compile_box(Sandbox(mem="2M", timeout="3s", output=5).policy, hosts.ROOT_V1).limits
     assert (limits.memory, limits.wall, limits.output) == (2 << 20, 3.0, 5)
     assert compile_box(Policy(CgroupLimit(pids=3)), hosts.ROOT_V1).limits.pids == 3
+
+
+def test_a_programs_bytes_in_two_parts_say_the_same_as_in_one():
+    policy = Sandbox().policy
+    for argv in (["true"], ["/bin/sh", "-c", "x" * 5000], ["a", *map(str, range(300))]):
+        program = compile_program(policy, Command(argv), hosts.ROOT_V1)
+        two = encode_program(encode_body(program.body), program.exec)
+        one = encode(program.ops)
+        assert native.check(two.blob) is None
+        assert two.slots == one.slots
+        assert unpacked(two.blob) == unpacked(one.blob)
+
+
+def test_every_program_of_a_policy_shares_its_body():
+    policy = Sandbox().policy
+    first = compile_program(policy, Command(["true"]), hosts.ROOT_V1)
+    other = compile_program(policy, Command(["false", "x"], {"A": "b"}), hosts.ROOT_V1)
+    elsewhere = compile_program(policy, Command(["true"], None, "/usr"), hosts.ROOT_V1)
+    assert first.body is other.body
+    assert elsewhere.body != first.body
+
+
+def unpacked(blob):
+    """Each op with its strings in the place of their offsets."""
+    n_ops = HEADER.unpack_from(blob)[3]
+
+    def item(offset):
+        (length,) = LENGTH.unpack_from(blob, offset)
+        return blob[offset + 4 : offset + 4 + length]
+
+    found = []
+    for i in range(n_ops):
+        values = OP.unpack_from(blob, HEADER.size + i * OP.size)
+        strs = [item(offset) if offset else None for offset in values[5:9]]
+        if values[0] == OpCode.EXEC:
+            for which in (1, 2, 3):
+                offsets = [at for (at,) in LENGTH.iter_unpack(strs[which] or b"")]
+                strs[which] = [item(offset) for offset in offsets]
+        found.append((values[:5], strs, values[9:]))
+    return found
 
 
 if __name__ == "__main__":

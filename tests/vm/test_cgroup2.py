@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every limit on cgroup v2: what crosses it is held or killed, what stays just below is not."""
 
-import os
 import sys
-from pathlib import Path
 
 import pytest
 

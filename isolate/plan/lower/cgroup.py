@@ -68,8 +68,11 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
     # Root's boxes have an init of another uid, which needs a cgroup of its own beside the leaf.
     split = bool(draft.host.euid == 0 and draft.clone_flags & NAMESPACES["user"])
     names = tuple(name for name in wanted(limit) if name in facts.controllers)
-    draft.step("cgroup", "make the box's cgroup", limit, limit, names, split)
-    if set(names) & set(facts.unified):
+    unified = bool(set(names) & set(facts.unified))
+    early = unified and split  # init is born there; else made while init sets the box up
+    kind = "cgroup_first" if early else "cgroup"
+    draft.step(kind, "make the box's cgroup", limit, limit, names, early)
+    if unified:
         # Init stays outside of the leaf: a namespace of its own would not show it the leaf, and
         # the kernel then lets it start nobody there. Each program makes one, rooted at the leaf.
         draft.clone_flags &= ~NAMESPACES["cgroup"]
@@ -80,6 +83,11 @@ def lower_program(draft: Draft) -> None:
     limit = draft.policy.get(CgroupLimit)
     if limit is None or not has_leaf(limit, draft.host):
         return
+    if set(wanted(limit)) & set(draft.host.cgroup.unified):
+        draft.op(
+            OpCode.LEAF, Phase.CGROUP, "be born in the box's cgroup", limit,
+            slots=("leaf",),
+        )  # fmt: skip
     for name in joins(limit, draft.host):
         draft.op(
             OpCode.JOIN_CGROUP, Phase.CGROUP, f"join the box's {name} cgroup", limit,

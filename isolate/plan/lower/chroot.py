@@ -12,7 +12,7 @@ from isolate.abi.flags import (
 )
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.plan import rootfs
-from isolate.plan.lower import mount
+from isolate.plan.lower import mount, template
 from isolate.plan.lower.draft import Draft
 from isolate.policy.chroot import Chroot
 from isolate.policy.mount import Mount
@@ -54,25 +54,47 @@ def directory_root(chroot: Chroot, draft: Draft) -> None:
     )  # fmt: skip
 
 
-def lower(chroot: Chroot, draft: Draft) -> None:
-    """The root, what is in it, and the entry."""
-    private(draft, chroot)
-    if chroot.kind == "dir":
-        directory_root(chroot, draft)
-    else:
+def read_only(draft: Draft, chroot: Chroot) -> None:
+    """The root's own file system; what is mounted below it has its own flags."""
+    draft.op(
+        OpCode.MOUNT_ATTR, Phase.MOUNT, "make / read-only", chroot, b"/",
+        nums=(MOUNT_ATTR_RDONLY,),
+    )  # fmt: skip
+
+
+def view_root(chroot: Chroot, draft: Draft) -> None:
+    """A tmpfs with the host's view in it: as a template that boxes get a copy of, or by itself."""
+    draft.has_template = template.usable(draft)
+    with draft.shared():
+        private(draft, chroot)
         draft.op(
             OpCode.ROOT_TMPFS, Phase.MOUNT, "mount tmpfs as root", chroot,
             b"mode=755\0size=16m\0nr_inodes=4096", nums=(SAFE,),
         )  # fmt: skip
-        rootfs.host_view(chroot, draft)
+    rootfs.host_view(chroot, draft)
+    lower_mounts(chroot, draft)
+    if draft.has_template:
+        template.complete(chroot, draft)
+    with draft.shared():
+        read_only(draft, chroot)
+        pivot(draft, chroot)
+
+
+def lower_mounts(chroot: Chroot, draft: Draft) -> None:
+    """The policy's own mounts, in order."""
     for each in (*chroot.mounts, *draft.policy.mounts):
         mount.lower(each, draft)
-    if chroot.kind != "dir":
-        draft.op(
-            OpCode.MOUNT_ATTR, Phase.MOUNT, "make / read-only", chroot, b"/",
-            nums=(MOUNT_ATTR_RDONLY,),
-        )  # fmt: skip
-    pivot(draft, chroot)
+
+
+def lower(chroot: Chroot, draft: Draft) -> None:
+    """The root, what is in it, and the entry."""
+    if chroot.kind == "host_view":
+        view_root(chroot, draft)
+    else:
+        private(draft, chroot)
+        directory_root(chroot, draft)
+        lower_mounts(chroot, draft)
+        pivot(draft, chroot)
     draft.promise("root", f"pivot_root into a {chroot.kind.replace('_', ' ')}")
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import Factory, define
 
+from isolate.abi.flags import NAMESPACES
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.errors import HostLacks
 from isolate.host.facts import Host
@@ -27,8 +30,11 @@ class Draft:
     ops: list[Op] = Factory(list)
     steps: list[Step] = Factory(list)
     guarantees: list[Guarantee] = Factory(list)
+    template: list[Op] = Factory(list)
     clone_flags: int = 0
     reserved_ids: bool = False
+    has_template: bool = False
+    in_template: bool = False
     trees: int = 0
 
     def op(
@@ -43,7 +49,7 @@ class Draft:
         flags: OpFlag | None = None,
     ) -> None:
         """One more op."""
-        self.ops.append(
+        (self.template if self.in_template else self.ops).append(
             Op(
                 code=code,
                 phase=phase,
@@ -55,6 +61,18 @@ class Draft:
                 flags=flags or OpFlag(0),
             )
         )
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """What is the same for all boxes of a policy: it goes to the template, where there is one.
+
+        Mounts of the host that are made here stay as long as the template does.
+        """
+        before, self.in_template = self.in_template, self.has_template
+        try:
+            yield
+        finally:
+            self.in_template = before
 
     def step(self, kind: str, about: str, origin: Any, *args: Any, slot: str | None = None) -> None:
         """One more thing for the parent to do."""
@@ -73,6 +91,14 @@ class Draft:
             raise HostLacks(name, why, f'{hint}; or weaken={{"{name}"}} to run without')
         self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
 
+    def new(self, kind: str) -> bool:
+        """Whether the box has a new namespace of that kind, in spite of what was weakened."""
+        return bool(self.clone_flags & NAMESPACES[kind])
+
+    def weaker(self, name: str, why: str) -> None:
+        """A second lock that this host hasn't; the first one holds."""
+        self.guarantees.append(Guarantee(name, Verdict.WEAKENED, why))
+
     def bind(
         self,
         source: str,
@@ -86,13 +112,14 @@ class Draft:
     ) -> None:
         """A host path at a place of the new root. `owned`: the caller's files are the program's.
 
-        A parent with CAP_SYS_ADMIN opens the tree, since the box's ids may not reach it.
+        A parent with CAP_SYS_ADMIN opens the tree, since the box's ids may not reach it; a template
+        is made by root itself.
         """
         flags = OpFlag.MAKE_ANY
         flags |= OpFlag.RECURSIVE if recursive else OpFlag(0)
         flags |= OpFlag.OPTIONAL if optional else OpFlag(0)
         about = f"bind {source} on {target}"
-        if not self.host.sys_admin:
+        if self.in_template or not self.host.sys_admin:
             strs = (source.encode("utf-8", "surrogateescape"), encoded(target))
             self.op(OpCode.BIND, Phase.MOUNT, about, origin, *strs, nums=(attr_set,), flags=flags)
             return

@@ -13,7 +13,7 @@ from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.policy.mount import Mount
 
-__all__ = ["dev", "lower", "proc", "tmpfs"]
+__all__ = ["dev", "devices", "lower", "private_dev", "proc", "tmpfs"]
 
 SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 STRICT = SAFE | MOUNT_ATTR_NOEXEC
@@ -24,6 +24,10 @@ LINKS = (
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
+)
+PROC_HINT = (
+    "start the container with --security-opt systempaths=unconfined (podman: unmask=ALL), or share "
+    'its own with Mount.bind("/proc", "/proc") beside weaken={"proc"}'
 )
 # HARDENING 11: /proc is mostly harmless in a pid namespace, but for what belongs to the machine.
 PROC_READ_ONLY = ("sys", "irq", "bus", "fs", "sysrq-trigger")
@@ -44,8 +48,8 @@ def tmpfs(
     )  # fmt: skip
 
 
-def dev(draft: Draft, origin: object, target: str) -> None:
-    """A small /dev; its directory itself is read-only in the end."""
+def devices(draft: Draft, origin: object, target: str) -> None:
+    """A small /dev, read-only in the end, with the places of what `private_dev` mounts."""
     tmpfs(draft, origin, target, 65536, 0o755, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)
     for name in DEVICES:
         attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
@@ -55,20 +59,42 @@ def dev(draft: Draft, origin: object, target: str) -> None:
             OpCode.SYMLINK, Phase.MOUNT, f"link {target}/{name} to {text}", origin,
             text.encode(), encoded(f"{target}/{name}"),
         )  # fmt: skip
-    draft.op(
-        OpCode.MOUNT_NEW, Phase.MOUNT, f"mount devpts on {target}/pts", origin,
-        b"devpts", b"ptmxmode=0666\0mode=0620", encoded(f"{target}/pts"),
-        nums=(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,), flags=OpFlag.MAKE_DIR,
-    )  # fmt: skip
-    tmpfs(draft, origin, f"{target}/shm", 64 << 20, 0o1777)
+    for name in ("pts", "shm"):
+        path = f"{target}/{name}"
+        draft.op(
+            OpCode.MKDIR, Phase.MOUNT, f"make {path}", origin, encoded(path), nums=(0o755,)
+        )
     draft.op(
         OpCode.MOUNT_ATTR, Phase.MOUNT, f"make {target} read-only", origin,
         encoded(target), nums=(MOUNT_ATTR_RDONLY,),
     )  # fmt: skip
 
 
+def private_dev(draft: Draft, origin: object, target: str) -> None:
+    """Pseudo-terminals and shared memory of the box's own."""
+    draft.op(
+        OpCode.MOUNT_NEW, Phase.MOUNT, f"mount devpts on {target}/pts", origin,
+        b"devpts", b"ptmxmode=0666\0mode=0620", encoded(f"{target}/pts"),
+        nums=(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,),
+    )  # fmt: skip
+    tmpfs(draft, origin, f"{target}/shm", 64 << 20, 0o1777)
+
+
+def dev(draft: Draft, origin: object, target: str) -> None:
+    """Both."""
+    devices(draft, origin, target)
+    private_dev(draft, origin, target)
+
+
 def proc(draft: Draft, origin: object, target: str) -> None:
-    """/proc of this pid namespace, without the machine's own knobs."""
+    """/proc of this pid namespace, without the machine's own knobs.
+
+    Weakened it is empty: the one around us would show other processes. Raises: HostLacks.
+    """
+    if draft.host.proc_why and draft.new("user"):
+        draft.lacks("proc", draft.host.proc_why, PROC_HINT)
+        tmpfs(draft, origin, target, 4096, 0o555, STRICT | MOUNT_ATTR_RDONLY)
+        return
     draft.op(
         OpCode.MOUNT_NEW, Phase.MOUNT, f"mount proc on {target}", origin,
         b"proc", None, encoded(target), nums=(STRICT,), flags=OpFlag.MAKE_DIR,

@@ -4,13 +4,30 @@
 from __future__ import annotations
 
 from isolate.abi.flags import CLONE_NEWTIME, NAMESPACES
-from isolate.abi.ops import OpCode, Phase
+from isolate.abi.ops import OpCode, OpFlag, Phase
+from isolate.errors import PolicyConflict
+from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft
+from isolate.policy.chroot import Chroot
 from isolate.policy.identity import Identity
 from isolate.policy.namespace import IdMap, Namespace
 
-__all__ = ["lower"]
+__all__ = ["SECCOMP_HINT", "lower"]
 
+SECCOMP_HINT = (
+    "start the container with --security-opt seccomp=unconfined, or with a profile that lets "
+    "clone, unshare, setns, mount and their kin through"
+)
+NEEDS = {
+    "time": ("unshare",),
+    "mount": ("mount", "umount2", "open_tree", "mount_setattr"),
+}
+MAY_REFUSE = "it is tried; the seccomp filter around this process may refuse it"
+REFUSED = "a seccomp filter around this process refuses it"
+IDS_HINT = (
+    "give the container CAP_SETUID, CAP_SETGID and 65536 ids (podman: --userns=auto:size=65536), "
+    "and for write= CAP_SYS_ADMIN in the initial user namespace"
+)
 Lines = tuple[tuple[int, int | None, int], ...]
 
 
@@ -19,10 +36,36 @@ def lines(maps: tuple[IdMap, ...]) -> Lines:
     return tuple((each.inside, each.outside, each.count) for each in maps)
 
 
+def ids_why(draft: Draft) -> str:
+    """Why a box of root can't have ids of its own here; empty if it can."""
+    host = draft.host
+    if host.ids_why:
+        return host.ids_why
+    root = draft.policy.get(Chroot)
+    writes = [each.source for each in draft.policy.mounts if each.kind == "bind" and each.writable]
+    if root is not None:
+        writes += [*root.write, *([root.path] if root.writable else [])]
+    if writes and not (host.sys_admin and host.idmap):
+        return f"{writes[0]} can't be shown to them as theirs: that needs an idmapped mount"
+    return ""
+
+
+def own_ids(draft: Draft) -> bool:
+    """Whether the box gets host ids that nobody else has. Raises: HostLacks."""
+    if draft.host.euid != 0:
+        return False
+    why = ids_why(draft)
+    if why:
+        draft.lacks("ids", why, IDS_HINT)
+    else:
+        draft.promise("ids", "host ids of its own")
+    return not why
+
+
 def default_maps(draft: Draft, identity: Identity | None) -> tuple[Lines, Lines]:
     """Root gets ids that nobody else has; others map the one id that they are."""
     host = draft.host
-    if host.euid == 0:
+    if own_ids(draft):
         draft.reserved_ids = True
         if identity is None:
             return ((0, None, 1),), ((0, None, 1),)
@@ -38,22 +81,28 @@ def default_maps(draft: Draft, identity: Identity | None) -> tuple[Lines, Lines]
 def lower_user(namespace: Namespace, draft: Draft) -> None:
     """The user namespace's maps, and init's own ids in it."""
     host = draft.host
-    if not host.user_namespaces:
-        draft.lacks("user", host.user_why, "set that sysctl, or run as root")
-        draft.clone_flags &= ~NAMESPACES["user"]
-        return
     identity = draft.policy.get(Identity)
-    uids, gids = default_maps(draft, identity)
+    if not draft.new("user"):
+        if identity and host.euid == 0:
+            draft.lacks("ids", "without a user namespace programs are this root", IDS_HINT)
+        return
     if namespace.uid_map or namespace.gid_map:
-        draft.reserved_ids = False
-        uids = lines(namespace.uid_map) or uids
-        gids = lines(namespace.gid_map) or gids
+        uids, gids = lines(namespace.uid_map), lines(namespace.gid_map)
+        if not uids or not gids:
+            theirs = default_maps(draft, identity)
+            draft.reserved_ids = False
+            uids, gids = uids or theirs[0], gids or theirs[1]
+    else:
+        uids, gids = default_maps(draft, identity)
     if any(outside is None for _, outside, _ in (*uids, *gids)):
         draft.reserved_ids = True
         count = sum(count for _, outside, count in uids if outside is None)
-        draft.step("reserve_ids", f"reserve {count} host ids", namespace, max(count, 2))
-    draft.step("id_map", "write uid_map and gid_map", namespace, uids, gids, host.euid != 0)
-    if host.euid != 0:
+        draft.step(
+            "reserve_ids", f"reserve {count} host ids", namespace, max(count, 2), *host.id_range
+        )
+    alone = host.euid != 0 or bool(host.ids_why)
+    draft.step("id_map", "write uid_map and gid_map", namespace, uids, gids, alone)
+    if alone:
         return
     first_uid, first_gid = uids[0][0], gids[0][0]
     draft.op(OpCode.SETGROUPS, Phase.IDS, "drop supplementary groups", namespace, b"")
@@ -65,11 +114,47 @@ def lower_user(namespace: Namespace, draft: Draft) -> None:
     )
 
 
+def wanted(namespace: Namespace, draft: Draft) -> tuple[str, ...]:
+    """The kinds to be new: what is asked for, and the mount namespace that a root and mounts need.
+
+    Raises: PolicyConflict: mounts in a namespace that is joined would be others' mounts.
+    """
+    kinds = namespace.kinds
+    if draft.policy.get(Chroot) is None and not draft.policy.mounts:
+        return kinds
+    if any(kind == "mount" for kind, _ in namespace.joins):
+        raise PolicyConflict("a Chroot or a Mount can't go with a mount namespace that is joined")
+    return tuple(kind for kind in NAMESPACES if kind in (*kinds, "mount"))
+
+
+def created(namespace: Namespace, draft: Draft) -> None:
+    """The clone flags of what can be new here; the rest is refused or weakened, kind by kind."""
+    host, kinds = draft.host, wanted(namespace, draft)
+    if "user" in kinds and host.user_namespaces:
+        draft.clone_flags |= NAMESPACES["user"]
+    elif "user" in kinds:
+        names = "" if host.sys_admin else f" (all of {', '.join(kinds)} need it)"
+        draft.lacks("user", host.user_why + names, user_hint(host))
+    able = (host.sys_admin or draft.new("user")) and "clone" not in host.refused
+    for kind in kinds[1:] if "user" in kinds else kinds:
+        if "clone" in host.refused or set(NEEDS.get(kind, ())) & set(host.refused):
+            draft.lacks(kind, REFUSED, SECCOMP_HINT)
+        elif not able and "user" in kinds:
+            draft.lacks(kind, f"it needs a user namespace: {host.user_why}", user_hint(host))
+        else:  # not able: the kernel's own answer names the step
+            draft.clone_flags |= NAMESPACES[kind]
+
+
+def user_hint(host: Host) -> str:
+    """What to do about missing user namespaces."""
+    if "clone" in host.refused:
+        return SECCOMP_HINT
+    return "set that sysctl, or run as root"
+
+
 def lower_time(namespace: Namespace, draft: Draft) -> None:
     """A time namespace holds for children: unshared by init, with offsets before the first."""
-    draft.op(
-        OpCode.UNSHARE, Phase.NAMESPACE, "unshare time", namespace, nums=(CLONE_NEWTIME,)
-    )
+    draft.op(OpCode.UNSHARE, Phase.NAMESPACE, "unshare time", namespace, nums=(CLONE_NEWTIME,))
     offsets = (("monotonic", namespace.monotonic_offset), ("boottime", namespace.boottime_offset))
     text = "".join(
         f"{clock} {int(value // 1)} {int(value % 1 * 1e9)}\n" for clock, value in offsets if value
@@ -80,15 +165,14 @@ def lower_time(namespace: Namespace, draft: Draft) -> None:
 
 def lower_names(namespace: Namespace, draft: Draft) -> None:
     """Host and domain name."""
+    weak = draft.host.filtered and "hostname" in draft.policy.weaken
     if namespace.hostname:
-        name = namespace.hostname.encode()
+        if weak:  # no harmless call tells whether the filter refuses it
+            draft.lacks("hostname", MAY_REFUSE, SECCOMP_HINT)
         draft.op(
-            OpCode.SETHOSTNAME,
-            Phase.NAMESPACE,
-            f"set hostname {namespace.hostname}",
-            namespace,
-            name,
-        )
+            OpCode.SETHOSTNAME, Phase.NAMESPACE, f"set hostname {namespace.hostname}", namespace,
+            namespace.hostname.encode(), flags=OpFlag.OPTIONAL if weak else OpFlag(0),
+        )  # fmt: skip
     if namespace.domainname:
         draft.op(
             OpCode.SETDOMAINNAME,
@@ -101,9 +185,7 @@ def lower_names(namespace: Namespace, draft: Draft) -> None:
 
 def lower(namespace: Namespace, draft: Draft) -> None:
     """New namespaces by the clone of init; joined ones by setns, user first."""
-    for kind in namespace.kinds:
-        if kind != "time":
-            draft.clone_flags |= NAMESPACES[kind]
+    created(namespace, draft)
     if namespace.user:
         lower_user(namespace, draft)
     for number, (kind, target) in enumerate(namespace.joins):
@@ -114,8 +196,11 @@ def lower(namespace: Namespace, draft: Draft) -> None:
             OpCode.SETNS, Phase.NAMESPACE, about, namespace,
             nums=(NAMESPACES[kind],), slots=(slot,),
         )  # fmt: skip
-    if namespace.time:
+    if draft.new("time"):
         lower_time(namespace, draft)
-    lower_names(namespace, draft)
+        draft.clone_flags &= ~CLONE_NEWTIME  # unshared by init: it holds for children
+    if draft.new("uts"):
+        lower_names(namespace, draft)
     for kind in namespace.kinds:
-        draft.promise(kind, f"a new {kind} namespace")
+        if not any(each.name == kind for each in draft.guarantees):
+            draft.promise(kind, f"a new {kind} namespace")

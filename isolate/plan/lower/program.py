@@ -6,15 +6,16 @@ from __future__ import annotations
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import cgroup, seccomp
+from isolate.plan.lower import cgroup, landlock, seccomp
 from isolate.plan.lower.draft import Draft, encoded
-from isolate.plan.model import Vector
+from isolate.plan.model import Op, Vector
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
+from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
 from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
@@ -57,9 +58,10 @@ def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
         whole = int(deadline.cpu_time) + 1
         least("cpu", whole, whole + 1)
     limit = draft.policy.get(CgroupLimit)
-    if limit and limit.pids and "pids" not in draft.host.cgroup.controllers:
+    fallback = draft.new("user") and "pids" not in draft.host.cgroup.controllers
+    if limit and limit.pids and fallback:
         # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
-        count = limit.pids + (0 if draft.host.euid == 0 else 1)
+        count = limit.pids + (0 if draft.reserved_ids else 1)
         least("nproc", count, count)
     return found
 
@@ -118,15 +120,22 @@ def lower_credentials(draft: Draft) -> None:
         )  # fmt: skip
 
 
-def lower_exec(command: Command, draft: Draft) -> None:
-    """The report that set-up is done, and the exec, by execvp's rules inside the box."""
+def lower_exec(draft: Draft) -> None:
+    """The report that set-up is done, and what is in force from here on."""
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
+    access = draft.policy.get(Landlock)
+    if access is not None:
+        landlock.lower(access, draft, bool(identity and identity.no_new_privs))
     draft.op(OpCode.READY, Phase.EXEC, "report ready", "launch", slots=("record",))
     wanted = draft.policy.get(SeccompFilter)
     if wanted:
         seccomp.lower(wanted, draft, bool(identity and identity.no_new_privs))
+
+
+def exec_op(command: Command) -> Op:
+    """The exec, by execvp's rules inside the box; the one op that differs from run to run."""
     program = command.argv[0]
     path = program if b"/" in program else None
     candidates = None
@@ -134,19 +143,21 @@ def lower_exec(command: Command, draft: Draft) -> None:
         search = dict(command.env).get(b"PATH", DEFAULT_PATH)
         candidates = Vector(tuple((d or b".") + b"/" + program for d in search.split(b":")))
     env = Vector(tuple(name + b"=" + value for name, value in command.env))
-    about = f"exec {program.decode('utf-8', 'replace')}"
-    draft.op(
-        OpCode.EXEC, Phase.EXEC, about, "launch", path, Vector(command.argv), env, candidates
+    return Op(
+        code=OpCode.EXEC,
+        phase=Phase.EXEC,
+        about=f"exec {program.decode('utf-8', 'replace')}",
+        strs=(path, Vector(command.argv), env, candidates),
     )
 
 
 def lower(command: Command, draft: Draft) -> None:
-    """All ops of one program, in phase order."""
+    """All ops of one program but the exec, in phase order."""
     cgroup.lower_program(draft)
     lower_fds(command, draft)
     lower_limits(command, draft)
     lower_credentials(draft)
-    lower_exec(command, draft)
+    lower_exec(draft)
     namespace = draft.policy.get(Namespace)
     if namespace is None and draft.policy.get(Identity):
         draft.promise("no_new_privs", "prctl")

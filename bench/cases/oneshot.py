@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One program in a fresh box, against the floor that does the same kernel work."""
+
+from __future__ import annotations
+
+from bench.harness import Bench, Budget, Contender
+from bench.stats import quantile
+from bench.ways import TRUE, floor, oneshot, spawned, static_true
+
+__all__ = ["run"]
+
+
+def phases_of(name: str, found: dict[str, list[float]]) -> str:
+    """The floor's own account, in one line."""
+    parts = [f"{k} {quantile(v, 0.5) * 1e6:.0f}" for k, v in found.items() if k != "total"]
+    return f"{name}, median us by phase: {', '.join(parts)}"
+
+
+def run(bench: Bench) -> None:
+    """Static, then dynamic."""
+    fresh, ready = floor(bench), floor(bench, "ready")
+    template = floor(bench, "template")
+    both = floor(bench, "template", "ready")
+    program = static_true()
+    table = bench.compare(
+        "a static program",
+        [
+            Contender("isolate", oneshot(program)),
+            Contender("floor", fresh.block, "every mount anew"),
+            Contender("floor, template", template.block, "the tree made once"),
+            Contender("floor, ready", ready.block, "net and ipc from a stock"),
+            Contender("floor, template, ready", both.block, "the least that we know"),
+            Contender("posix_spawn", spawned(program), "no isolation"),
+        ],
+        [
+            Budget("isolate", "floor", 1.35, "one-shot program, all fresh"),
+            Budget("isolate", "floor, ready", 1.5, "one-shot program from a stock"),
+            Budget("isolate", "floor, template, ready", None),
+        ],
+    )
+    for name, each in (("floor", fresh), ("floor, template, ready", both)):
+        table.remarks.append(phases_of(name, each.phases))
+        bench.say("  " + table.remarks[-1])
+    bench.compare(
+        "/bin/true",
+        [
+            Contender("isolate", oneshot(TRUE)),
+            Contender("floor", floor(bench, program=TRUE).block),
+            Contender("posix_spawn", spawned(TRUE), "no isolation"),
+        ],
+        [Budget("isolate", "floor", None)],
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contenders that most cases share: the floor in its modes, ours, and bare starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from bench.build import OUT, build
+from bench.harness import Bench, each
+from bench.job import job_text
+from isolate import Sandbox
+from isolate.plan.compile import compile_plan
+from isolate.policy.command import Command
+from isolate.sandbox import this_host
+
+__all__ = ["TRUE", "floor", "oneshot", "sandbox", "spawned", "static_true"]
+
+TRUE = "/bin/true"
+FLOOR_SECONDS = 120
+
+
+def static_true() -> str:
+    """The static program, built."""
+    return str(build() / "true")
+
+
+@lru_cache(maxsize=1)
+def sandbox() -> Sandbox:
+    """The default one, with the folder of the static program shown."""
+    build()
+    return Sandbox(read=[str(OUT)])
+
+
+def job_file(bench: Bench, box: Sandbox, program: str) -> Path:
+    """The floor's job for what this sandbox does."""
+    plan = compile_plan(box.policy, Command([program], box.env, box.cwd), this_host())
+    folder = bench.stack.enter_context(tempfile.TemporaryDirectory(prefix="isolate-bench-"))
+    path = Path(folder) / "job"
+    path.write_text(job_text(plan))
+    return path
+
+
+class Floor:
+    """A running floor program; asked for a number of launches, it answers with their times."""
+
+    def __init__(self, job: Path, *modes: str) -> None:
+        argv = [str(OUT / "floor"), str(job), str(OUT / "floor-init"), *modes]
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.phases: dict[str, list[float]] = {}
+
+    def block(self, count: int) -> list[float]:
+        """Seconds of each launch. Raises: RuntimeError, if the floor has stopped."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(b"%d\n" % count)
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the floor ended with {self.process.wait(FLOOR_SECONDS)}")
+        rows = json.loads(line)
+        for row in rows:
+            for name, value in row.items():
+                self.phases.setdefault(name, []).append(value / 1e9)
+        return [row["total"] / 1e9 for row in rows]
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(FLOOR_SECONDS)
+
+
+def floor(bench: Bench, *modes: str, box: Sandbox | None = None, program: str = "") -> Floor:
+    """The floor for a sandbox's plan, in some of its modes; ended with the case."""
+    job = job_file(bench, box or sandbox(), program or static_true())
+    made = Floor(job, *modes)
+    bench.stack.callback(made.close)
+    return made
+
+
+def oneshot(program: str, box: Sandbox | None = None) -> Callable[[int], list[float]]:
+    """`Sandbox().run([program])`."""
+    use = box or sandbox()
+    return each(lambda: use.run([program], check=True))
+
+
+def spawned(program: str) -> Callable[[int], list[float]]:
+    """`os.posix_spawn` and `waitpid`, from here."""
+
+    def job() -> None:
+        pid = os.posix_spawn(program, [program], {})
+        _, status = os.waitpid(pid, 0)
+        if status:
+            raise RuntimeError(f"{program} ended with {status}")
+
+    return each(job)
