@@ -59,10 +59,23 @@ clean:
 # What a launch costs. CASE=NAME for one question; see bench/README.md.
 BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
 .PHONY: bench-full bench-check bench-profile
-bench: $(VENV)/done
+$(VENV)/bench: $(VENV)/done
 	@tools/apt $(BENCH_APT)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+bench: $(VENV)/bench
 	$(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(BENCH)
 
-bench-full: $(VENV)/done
-	@tools/apt $(BENCH_APT)
+bench-full: $(VENV)/bench
+	@mkdir -p build/bench
 	$(BIN)/python -m bench --full --json build/bench/full.json --svg build/bench/plots $(BENCH)
+
+# Counts against bench/ceilings.toml; BENCH=--update writes what is counted now.
+bench-check: $(VENV)/done
+	@tools/apt strace valgrind
+	$(BIN)/python -m bench.check $(BENCH)
+
+# Where the last microseconds go.
+bench-profile: $(VENV)/bench
+	$(BIN)/python -m bench.profile $(BENCH)

@@ -36,7 +36,6 @@ struct cmsghdr_k {
 static void take_fds(struct iso_message *m, const struct msghdr_k *hdr, const char *control)
 {
 	const struct cmsghdr_k *c = (const struct cmsghdr_k *)control;
-	m->n_fds = 0;
 	if (hdr->controllen < sizeof *c || c->level != ISO_SOL_SOCKET || c->type != ISO_SCM_RIGHTS)
 		return;
 	const int32_t *fds = (const int32_t *)(c + 1);
@@ -52,13 +51,14 @@ long iso_receive(int32_t fd, struct iso_message *m)
 	struct msghdr_k hdr = {
 		.iov = &iov, .iovlen = 1, .control = control, .controllen = sizeof control};
 	long n = sys(recvmsg, fd, &hdr, ISO_MSG_CMSG_CLOEXEC);
-	if (n <= 0)
+	m->n_fds = 0;
+	if (n < 0)
 		return n;
-	take_fds(m, &hdr, control);
+	take_fds(m, &hdr, control); /* an empty message may bring some, too */
 	if (n == sizeof m->request && !(hdr.flags & ISO_MSG_CTRUNC) && m->n_fds > 0)
 		return 1;
 	iso_close_fds(m, 0);
-	return -EPROTO;
+	return n ? -EPROTO : 0;
 }
 
 void iso_report(int32_t fd, const struct iso_record *record, int32_t pass_fd)

@@ -25,6 +25,7 @@ def build(out: Path = OUT) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     jobs = {
         "true": (static, ("true.c",)),
+        "look": (static, ("look.c",)),
         "floor-init": (static, ("floor_init.c", *RAW)),
         "floor": ((*made["WARNINGS"], "-O2", "-fno-stack-protector"), RUNNER),
     }

@@ -18,13 +18,12 @@ uint64_t floor_now(void)
 		       : (uint64_t)t.sec * 1000000000u + (uint64_t)t.nsec;
 }
 
-/* Whether a run of this kind has the step: `fresh` 0 any run but in a template, 1 also there, 2 only
- * while the template is made. */
+/* Whether a run of this kind has the step; see struct floor_step. */
 static int wanted(const struct floor_step *s, uint32_t part, int fresh)
 {
 	if (s->off || s->part != part)
 		return 0;
-	return fresh < 0 ? s->fresh < 2 : fresh ? s->fresh == 1 : s->fresh != 1;
+	return fresh < 0 ? s->fresh != 2 : fresh ? s->fresh == 1 : s->fresh == 0 || s->fresh == 2;
 }
 
 long floor_run(struct floor_arena *a, uint32_t part, int fresh)

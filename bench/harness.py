@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from attrs import Factory, define, field, frozen
@@ -118,6 +118,7 @@ class Bench:
     tables: list[Table] = Factory(list)
     stack: ExitStack = Factory(ExitStack)
     case: str = ""
+    full: bool = False
     say: Callable[[str], None] = field(default=print)
 
     def compare(
@@ -142,6 +143,17 @@ class Bench:
             for each_one in order:
                 share = max(1, round(count * each_one.share))
                 taken[each_one.name].append(each_one.block(share))
+        return self.record(title, contenders, taken, budgets, remarks)
+
+    def record(
+        self,
+        title: str,
+        contenders: Sequence[Contender],
+        taken: Mapping[str, Sequence[Sequence[float]]],
+        budgets: Sequence[Budget] = (),
+        remarks: Sequence[str] = (),
+    ) -> Table:
+        """Sum up what was taken already, rounds by name."""
         table = Table(
             self.case,
             title,

@@ -20,13 +20,19 @@ from isolate.supervise.cgroup_v1 import controller, mounts
 __all__ = ["job_text", "remove_groups"]
 
 PHASES = """
-    cgroup clone maps trees ids init names network mount root session limits caps filter start run
-    end remove
+    cgroup clone maps trees ids init names network mount root landlock session limits caps filter
+    start run end remove
 """.split()
 EARLY, BOX, PROGRAM = range(3)
 COUNT = itertools.count()
 SKIPPED = {OpCode.READY, OpCode.EXEC}  # our own report; the exec is the floor's last step anyway
-FRESH_TYPES = {b"proc", b"devpts"}
+IMPLIED = {OpCode.SETGROUPS, OpCode.ROOT_HERE}  # with the gid; with a template
+LANDLOCK = {
+    OpCode.LANDLOCK_CREATE: "ruleset",
+    OpCode.LANDLOCK_PATH: "allow_path",
+    OpCode.LANDLOCK_PORT: "allow_port",
+    OpCode.LANDLOCK_RESTRICT: "restrict",
+}
 
 
 def line(
@@ -35,12 +41,12 @@ def line(
     part: int,
     *strs: bytes,
     nums: tuple[int, ...] = (),
-    fresh: bool = False,
+    fresh: int = 0,
 ) -> str:
     """One step as text."""
     numbers = [*nums, 0, 0, 0][:3]
     texts = [item.hex() or "-" for item in [*strs, b"", b"", b""][:3]]
-    fields = [code, PHASES.index(phase), part, int(fresh), *numbers, *texts]
+    fields = [code, PHASES.index(phase), part, fresh, *numbers, *texts]
     return "step " + " ".join(map(str, fields))
 
 
@@ -56,6 +62,7 @@ class Job:
         self.plan = plan
         self.base = base
         self.lines: list[str] = []
+        self.fresh = True  # the ops that every box does; not those of the template
         self.made: set[bytes] = {b""}
         self.bound: list[bytes] = []
         self.trees: dict[str, Step] = {
@@ -64,7 +71,8 @@ class Job:
 
     def add(self, code: str, phase: str, part: int, *strs: bytes, **more: object) -> None:
         """One more step."""
-        self.lines.append(line(code, phase, part, *strs, **more))  # type: ignore[arg-type]
+        fresh = int(part == BOX and self.fresh)
+        self.lines.append(line(code, phase, part, *strs, fresh=fresh, **more))  # type: ignore[arg-type]
 
     def there(self, path: bytes) -> bool:
         """Whether it was made, or is in a tree that is bound by now."""
@@ -89,10 +97,12 @@ class Job:
         """A host tree, or a part of the new root on itself."""
         target = below(op.strs[1])  # type: ignore[arg-type]
         if op.flags & OpFlag.FROM_ROOT:
-            self.add("rebind", "mount", BOX, target, nums=(op.nums[0],), fresh=True)
+            self.add("rebind", "mount", BOX, target, nums=(op.nums[0],))
             return
         if op.slots and op.slots[0]:
-            path, recursive, attr = self.trees[op.slots[0]].args[:3]
+            path, recursive, attr, _, _, idmap = self.trees[op.slots[0]].args
+            if idmap:
+                raise NotImplementedError(f"the floor makes no idmapped mount: {op.about}")
             source = os.fsencode(path)
         else:
             source, attr = op.strs[0], op.nums[0]  # type: ignore[assignment]
@@ -108,20 +118,27 @@ class Job:
         self.add("bind", "mount", BOX, source, target, nums=(attr, int(recursive)))
         self.bound.append(target)
 
+    def place(self, op: Op) -> None:
+        """A mount point of the template's."""
+        source, target = op.strs[0], below(op.strs[1])  # type: ignore[arg-type]
+        (self.directory if os.path.isdir(source) else self.empty_file)(target)  # type: ignore[arg-type]
+
     def file_system(self, op: Op) -> None:
-        """proc, devpts, and what may be written are a box's own; /dev is not."""
+        """A new one; the template's /proc is there only so that a box may mount its own."""
         kind, options, target = op.strs[:3]
         where = below(target)  # type: ignore[arg-type]
         self.directory(where)
-        fresh = kind in FRESH_TYPES or (kind == b"tmpfs" and where != b"dev")
-        if kind == b"proc":  # for a template: who may mount a new one is who sees an old one
-            self.add("bind", "mount", BOX, b"/proc", where, nums=(0, 0))
-            self.lines[-1] += " template"
-        self.add("fs", "mount", BOX, kind, where, options or b"", nums=(op.nums[0],), fresh=fresh)
+        self.add("fs", "mount", BOX, kind, where, options or b"", nums=(op.nums[0],))
+        if kind == b"proc" and not self.fresh:
+            self.lines[-1] = only(self.lines[-1], 2)
 
     def simple(self, op: Op, part: int) -> bool:
         """Ops that are one step with the same arguments."""
         code, text = op.code, (op.strs[0] if op.strs else b"") or b""
+        if code in LANDLOCK:
+            phase = "landlock" if part == BOX else "filter"
+            self.add(LANDLOCK[code], phase, part, text, nums=op.nums)  # type: ignore[arg-type]
+            return True
         table = {
             OpCode.PROPAGATION: ("propagation", "mount"),
             OpCode.PIVOT_ROOT: ("pivot", "root"),
@@ -142,8 +159,7 @@ class Job:
         if code not in table:
             return False
         name, phase = table[code]
-        fresh = part == BOX and phase in ("names", "network")
-        self.add(name, phase, part, text, nums=op.nums, fresh=fresh)  # type: ignore[arg-type]
+        self.add(name, phase, part, text, nums=op.nums)  # type: ignore[arg-type]
         return True
 
     def setup(self, op: Op) -> None:
@@ -153,6 +169,11 @@ class Job:
             self.bind(op)
         elif op.code is OpCode.MOUNT_NEW:
             self.file_system(op)
+        elif op.code is OpCode.ROOT_LEAVE:
+            self.add("pivot", "root", BOX)
+            self.lines[-1] = only(self.lines[-1], 3)
+        elif op.code is OpCode.PLACE:
+            self.place(op)
         elif op.code is OpCode.ROOT_TMPFS:
             self.add("root", "mount", BOX, strs[0], nums=op.nums)
         elif op.code is OpCode.SYMLINK:
@@ -167,14 +188,14 @@ class Job:
             self.directory(below(strs[0]), op.nums[0])
         elif op.code is OpCode.MASK:
             kind = int(os.path.isdir(strs[0]))
-            self.add("mask", "mount", BOX, below(strs[0]), nums=(kind,), fresh=True)
+            self.add("mask", "mount", BOX, below(strs[0]), nums=(kind,))
         elif op.code is OpCode.MOUNT_ATTR:
             self.add("attr", "mount", BOX, below(strs[0]), nums=op.nums)
         elif op.code is OpCode.SETRESGID:
             self.add("gids", "ids", EARLY, nums=op.nums)
         elif op.code is OpCode.SETRESUID:
             self.add("uids", "ids", EARLY, nums=op.nums)
-        elif op.code is not OpCode.SETGROUPS and not self.simple(op, BOX):
+        elif op.code not in IMPLIED and not self.simple(op, BOX):
             raise NotImplementedError(f"the floor has no step for {op.code.name}: {op.about}")
 
     def program(self, op: Op) -> None:
@@ -232,8 +253,15 @@ def job_text(plan: Plan, base: int = 1 << 30) -> str:
     Raises: NotImplementedError, naming the op that the floor can't do.
     """
     job = Job(plan, base)
+    job.fresh = False
+    for op in plan.template:
+        job.setup(op)
+    job.fresh = True
     for op in plan.setup:
         job.setup(op)
+    if plan.template:  # without one pivot_root comes where the box leaves its root alone
+        pivot = next(i for i, text in enumerate(job.lines) if text.startswith("step pivot "))
+        job.lines[pivot] = only(job.lines[pivot], 2)
     box = job.lines
     job.lines = list(job.joins())
     for op in plan.program:
@@ -243,7 +271,7 @@ def job_text(plan: Plan, base: int = 1 << 30) -> str:
     if not isinstance(path, bytes) or isinstance(path, Vector):
         raise NotImplementedError("the floor runs a program by its full path only")
     head = [f"clone_flags {plan.clone_flags}", f"program {path.hex()}", *job.maps()]
-    return "\n".join([*head, *map(marked, box), *job.lines]) + "\n"
+    return "\n".join([*head, *box, *job.lines]) + "\n"
 
 
 def remove_groups() -> None:
@@ -257,10 +285,8 @@ def remove_groups() -> None:
             above.rmdir()
 
 
-def marked(text: str) -> str:
-    """`fresh` of 2: only in a template."""
-    if not text.endswith(" template"):
-        return text
-    words = text.removesuffix(" template").split(" ")
-    words[4] = "2"
+def only(text: str, fresh: int) -> str:
+    """A step of runs with a template alone (2), or without one (3)."""
+    words = text.split(" ")
+    words[4] = str(fresh)
     return " ".join(words)

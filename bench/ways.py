@@ -32,9 +32,15 @@ def static_true() -> str:
 
 @lru_cache(maxsize=1)
 def sandbox() -> Sandbox:
-    """The default one, with the folder of the static program shown."""
+    """The default one: it shows this checkout, since `python -m bench` has it in sys.path.
+
+    Raises: RuntimeError, if it does not.
+    """
     build()
-    return Sandbox(read=[str(OUT)])
+    box = Sandbox()
+    if box.run([static_true()]).returncode:
+        raise RuntimeError(f"{OUT} is not in sys.path: run `python -m bench` in the checkout")
+    return box
 
 
 def job_file(bench: Bench, box: Sandbox, program: str) -> Path:

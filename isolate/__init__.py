@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from isolate import guard
+from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.errors import (
     CpuTimeLimitExceeded,
@@ -20,9 +21,11 @@ from isolate.errors import (
     RemoteError,
     ReplyError,
     SandboxViolation,
+    SupervisorError,
     TimeLimitExceeded,
     Unsandboxed,
 )
+from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
@@ -40,10 +43,13 @@ from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
+from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
 guard.install()
+verbs.bind()
 
 __all__ = [
     "INFINITY",
@@ -84,7 +90,9 @@ __all__ = [
     "Rule",
     "Sandbox",
     "SandboxViolation",
+    "SupervisorError",
     "SeccompFilter",
+    "Stats",
     "TimeLimitExceeded",
     "TimedOut",
     "Unsandboxed",
@@ -93,6 +101,8 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "doctor",
     "outside",
     "run",
+    "stock",
 ]

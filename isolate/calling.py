@@ -63,6 +63,7 @@ class CallProcess(Process):
     def __init__(self, sock: socket.socket, end_server: Callable[[], None]) -> None:
         self.sock = sock
         self.end_server = end_server
+        self.pid = 0  # its keeper's affair
         self.pidfd = -1
         self.end = None
         self.killed: float | None = None  # since when
@@ -190,6 +191,7 @@ class Caller:
             raise TypeError(f"call needs a function, not {fn!r}")
         allowed = protocol.allowed_types(fn)
         python = self.host.python
+        self.session.freezer.check()
         payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
@@ -213,6 +215,7 @@ class Caller:
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
             oom=after.oom,
+            cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
@@ -232,6 +235,15 @@ class Caller:
             return self.hand_over(*self.start(), payload, stack)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise IsolateError(f"the worker in the box is gone{self.why_dead()}") from error
+
+    def kill_call(self, process: Process) -> None:
+        """End one call. In a frozen box the server can't tell of its end, so it goes too."""
+        process.kill()
+        if self.session.freezer.frozen:
+            with self.lock:
+                server = self.server
+            if server is not None:
+                self.end_tree(server)
 
     def replace(self, control: socket.socket) -> None:
         """Forget a server that is gone, unless another thread has done so."""
@@ -282,7 +294,8 @@ class Caller:
             Sink(ends[2], keep=False, pass_to=caller_fd("stderr")),
         ]
         limits = self.session.plan.limits
-        return Pump(process, limits, process.kill, self.session.counters, sinks), reply
+        kill = partial(self.kill_call, process)
+        return Pump(process, limits, kill, self.session.counters, sinks), reply
 
 
 def hung_up(sock: socket.socket) -> bool:

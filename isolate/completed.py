@@ -8,6 +8,7 @@ from typing import Any
 
 from isolate.plan.model import Guarantee
 from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
+from isolate.supervise.timeline import Sample
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -23,6 +24,9 @@ class Completed(subprocess.CompletedProcess[Any]):
         guarantees: what held, and what was weakened on this machine.
         violations: refused system calls that were reported.
         timing: seconds of set-up by phase, a mapping by name.
+        timeline: memory and processor time while it ran, oldest first, if `timeline=` asked for
+            it: True is a `Sample` every 50 ms, a number its interval in seconds. When there are
+            512, every second one goes and the interval doubles.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         usage: Usage,
         guarantees: tuple[Guarantee, ...],
         timing: Timing,
+        timeline: tuple[Sample, ...] = (),
     ) -> None:
         super().__init__(args, returncode, stdout, stderr)
         self.outcome = outcome
@@ -43,6 +48,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.guarantees = guarantees
         self.violations: tuple[Any, ...] = ()
         self.timing = timing
+        self.timeline = timeline
 
     def check_returncode(self) -> None:
         """Raises: RunTimedOut, RunFailed, unless it exited with 0."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from isolate import profiles
@@ -23,7 +24,7 @@ from isolate.policy.policy import Policy
 from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
 
-__all__ = ["NAMES", "compose"]
+__all__ = ["NAMES", "accounted", "compose"]
 
 SHARED = {
     "user": tokens.HostUser,
@@ -40,7 +41,7 @@ DEADLINE = {
     "output": "output",
     "files_size": "files_size",
 }
-CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset"}
+CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset", "account": "account"}
 NAMES = frozenset(
     (
         *SHARED,
@@ -153,6 +154,12 @@ def filters(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[SeccompFil
         )
     default = [] if alone and wanted is not None else [SeccompFilter.default()]
     return default + ([] if wanted is None else [wanted])
+
+
+@lru_cache(maxsize=256)
+def accounted(policy: Policy) -> Policy:
+    """The same, with everything counted that this machine can count."""
+    return policy | CgroupLimit(account=True)
 
 
 def access(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[Landlock]:

@@ -23,7 +23,9 @@ __all__ = [
     "RemoteError",
     "ReplyError",
     "SandboxViolation",
+    "SupervisorError",
     "TimeLimitExceeded",
+    "Undecided",
     "Unsandboxed",
 ]
 
@@ -52,6 +54,10 @@ class PolicyError(IsolateError, ValueError):
 
 class PolicyConflict(PolicyError):
     """Two primitives that can't both hold: two roots, say."""
+
+
+class Undecided(IsolateError):
+    """A question about filters that would take more memory than it may; the answer is unknown."""
 
 
 class HostLacks(IsolateError):
@@ -116,6 +122,25 @@ class LaunchError(IsolateError, OSError):
 
 def _launch_error(step: int, op: Any, errno: int, hint: str | None, steps: int) -> LaunchError:
     return LaunchError(step, op, errno, hint, steps=steps)
+
+
+class SupervisorError(IsolateError, OSError):
+    """Watching a program failed on the caller's side, so it was killed (law 2).
+
+    Attributes:
+        about: what was being done.
+        errno: positive, from the kernel.
+    """
+
+    def __init__(self, about: str, errno: int) -> None:
+        super().__init__(errno, os.strerror(errno))
+        self.about, self.errno = about, errno
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SupervisorError, (self.about, self.errno)
+
+    def __str__(self) -> str:
+        return f"{self.about}: {errno_text(self.errno or 0)}; the program was killed"
 
 
 class Unsandboxed(IsolateError, RuntimeError):

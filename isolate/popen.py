@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -23,10 +21,12 @@ from isolate.policy import ambient
 from isolate.policy.command import Command
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd, limits_with
-from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
-from isolate.supervise.outcome import Outcome, Seen, judge
+from isolate.supervise.meter import Meter
+from isolate.supervise.outcome import Outcome, judge
+from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.timeline import Sample, timeline_interval
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -77,6 +77,7 @@ class Supervision:
     place: Place
     pump: Pump
     ours: ExitStack
+    meter: Meter
     outcome: Outcome | None = None
     usage: Usage | None = None
     status: int = 0
@@ -101,49 +102,15 @@ class Supervision:
     def watch(self) -> None:
         """The end, the account, the outcome; a one-shot box is closed before anyone is told."""
         session, pump = self.place.session, self.pump
-        before = session.counters()
-        end = pump.run()
-        if pump.verdict is not None and not self.place.last:
-            session.kill_tree(pump.process, wait=True)
-        wall = time.monotonic() - pump.began
+        end = self.meter.run()
         if self.place.last:
             session.close()
-        after = session.counters()
         self.status = end.status
-        seen = seen_between(end.status, pump, before, after)
-        self.outcome = judge(seen, pump.limits)
-        self.usage = Usage(
-            wall=wall,
-            user=end.user,
-            system=end.system,
-            cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
-            peak_memory=after.memory_peak if after.memory_peak is not None else end.max_rss,
-            pids_peak=after.pids_peak,
-            output=pump.written,
-        )
+        self.outcome = judge(self.meter.seen(end), pump.limits)
+        self.usage = self.meter.usage(end)
         ours = [sink for sink in pump.sinks if sink.counted or sink.pass_to >= 0]
         if not any(sink.limit == 0 for sink in ours):
             pump.drain(self.abandoned.is_set)
-
-
-def seen_between(status: int, pump: Pump, before: Counters, after: Counters) -> Seen:
-    """What the box's counters say of one run."""
-    return Seen(
-        status=status,
-        verdict=pump.verdict,
-        oom_kills=after.oom_kills - before.oom_kills,
-        pids_refused=after.pids_refused - before.pids_refused,
-        memory_peak=after.memory_peak,
-        pids_peak=after.pids_peak,
-        oom=after.oom,
-    )
-
-
-def pid_of(pidfd: int) -> int:
-    """The pid behind a pidfd as the caller's pid namespace has it; -1 if it is gone."""
-    with open(f"/proc/self/fdinfo/{pidfd}") as file:
-        found = re.search(r"^Pid:\s*(-?\d+)$", file.read(), re.MULTILINE)
-    return int(found[1]) if found else -1
 
 
 class Popen(subprocess.Popen[Any]):
@@ -158,11 +125,13 @@ class Popen(subprocess.Popen[Any]):
             pipesize, pass_fds: as there. stdin=None is /dev/null.
         timeout: seconds; then the program and all that descends from it is killed, and `outcome`
             is `TimedOut`. `kill()` ends the program alone, as there.
+        timeline: True, or seconds between samples, see `Completed`.
         place: where; by default what `with` has collected, else a fresh `Sandbox()`.
 
     Attributes:
         outcome, usage: None until it has ended.
         timing: seconds of set-up by phase, a mapping by name.
+        timeline: the samples so far, oldest first.
         pid: as the caller sees it; -1 if it had ended already.
 
     Raises: PolicyError, HostLacks, LaunchError.
@@ -181,6 +150,7 @@ class Popen(subprocess.Popen[Any]):
         stderr: Any = None,
         pass_fds: Any = (),
         timeout: float | str | None = None,
+        timeline: Any = None,
         place: Callable[[], Place] | None = None,
         **options: Any,
     ) -> None:
@@ -188,6 +158,7 @@ class Popen(subprocess.Popen[Any]):
             raise PolicyError(f"Popen takes no {name}: {REFUSED[name]}")
         self.find_place = place or ambient.verb("place")
         self.timeout = timeout
+        self.interval = timeline_interval(timeline)
         stdin = subprocess.DEVNULL if stdin is None else stdin
         super().__init__(
             args, bufsize, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, **options
@@ -246,7 +217,8 @@ class Popen(subprocess.Popen[Any]):
             undo.callback(process.close)
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
-            return Supervision(place, pump, undo.pop_all())
+            meter = Meter(place.session, pump, self.interval)
+            return Supervision(place, pump, undo.pop_all(), meter)
 
     def _internal_poll(self, _deadstate: Any = None, **_: Any) -> int | None:
         if self.returncode is None and self.supervision and self.supervision.ended.is_set():
@@ -281,6 +253,11 @@ class Popen(subprocess.Popen[Any]):
         """What it used; None while it runs."""
         self.poll()
         return self.supervision.usage if self.supervision else None
+
+    @property
+    def timeline(self) -> tuple[Sample, ...]:
+        """Memory and processor time so far, if asked for."""
+        return self.supervision.meter.samples if self.supervision else ()
 
     @property
     def timing(self) -> Timing:

@@ -7,13 +7,12 @@ import io
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from isolate.completed import Completed, return_code
 from isolate.errors import PolicyError
@@ -24,16 +23,23 @@ from isolate.policy.command import Command
 from isolate.policy.fields import parse_seconds, tighter
 from isolate.policy.policy import Policy
 from isolate.supervise.launch import Session
+from isolate.supervise.meter import Meter
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.usage import Usage
 
 __all__ = ["RunOptions", "fd_of", "run_in"]
 
 
+def timeline_checked(owner: object, attribute: object, value: Any) -> None:
+    """Mistakes are told before anything starts. Raises: PolicyError."""
+    timeline_interval(value)
+
+
 @frozen(kw_only=True)
 class RunOptions:
-    """The arguments of `run`, as `subprocess.run` has them."""
+    """The arguments of `run`, as `subprocess.run` has them; and `timeline`, see `Completed`."""
 
     input: Any = None
     stdin: Any = None
@@ -48,6 +54,7 @@ class RunOptions:
     errors: str | None = None
     cwd: Any = None
     env: Mapping[str, str] | None = None
+    timeline: Any = field(default=None, validator=timeline_checked)
 
     @property
     def is_text(self) -> bool:
@@ -154,37 +161,13 @@ def kept(streams: Streams, target: Any, index: int, options: RunOptions) -> Any:
     return options.decode(streams.sinks[index].data)
 
 
-def finish(pump: Pump, session: Session, command: Command, last: bool) -> tuple[Seen, Usage]:
+def finish(meter: Meter, last: bool) -> tuple[Seen, Usage]:
     """Wait for the end; what the kernel counted while it ran."""
-    before = session.counters()
-    end = pump.run()
-    if pump.verdict is not None and not last:
-        session.kill_tree(pump.process, wait=True)
-    pump.drain()
-    wall = time.monotonic() - pump.began
+    end = meter.run()
+    meter.pump.drain()
     if last:
-        session.close()
-    after = session.counters()
-    seen = Seen(
-        status=end.status,
-        verdict=pump.verdict,
-        oom_kills=after.oom_kills - before.oom_kills,
-        pids_refused=after.pids_refused - before.pids_refused,
-        memory_peak=after.memory_peak,
-        pids_peak=after.pids_peak,
-        oom=after.oom,
-    )
-    cpu = None if after.cpu is None else after.cpu - (before.cpu or 0.0)
-    usage = Usage(
-        wall=wall,
-        user=end.user,
-        system=end.system,
-        cpu=cpu,
-        peak_memory=after.memory_peak if after.memory_peak is not None else end.max_rss,
-        pids_peak=after.pids_peak,
-        output=pump.written,
-    )
-    return seen, usage
+        meter.session.close()
+    return meter.seen(end), meter.usage(end)
 
 
 def run_in(
@@ -225,7 +208,8 @@ def run_in(
         streams.stdin_fd = -1
         ours.callback(pump.close)
         sinks = list(streams.sinks)
-        seen, usage = finish(pump, session, command, last)
+        meter = Meter(session, pump, timeline_interval(options.timeline))
+        seen, usage = finish(meter, last)
         streams.sinks = sinks
     outcome = judge(seen, limits)
     err_index = 1 if len(sinks) > 1 else 0
@@ -238,6 +222,7 @@ def run_in(
         usage=usage,
         guarantees=session.plan.guarantees,
         timing=session.timing.of_program(process.stamps),
+        timeline=meter.samples,
     )
     if options.check:
         completed.check_returncode()

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
@@ -16,11 +16,12 @@ from attrs import evolve, field, frozen
 
 from isolate.calling import Caller
 from isolate.completed import Completed
-from isolate.composition import compose
+from isolate.composition import accounted, compose
 from isolate.errors import PolicyError
 from isolate.host.facts import Host
 from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
+from isolate.observing import Observed
 from isolate.plan.compile import compile_box, compile_plan
 from isolate.plan.explain import explain
 from isolate.policy import ambient
@@ -32,8 +33,8 @@ from isolate.policy.policy import Policy
 from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
 from isolate.running import RunOptions, run_in
-from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.timing import Timing
 
 __all__ = ["Box", "Sandbox", "call", "run"]
@@ -82,6 +83,9 @@ class Sandbox:
         root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
         seccomp: a `SeccompFilter` beside the default one; False for none needs its token.
         user, mount, pid, net, ipc, uts, cgroup, time: True isolates; False needs its token.
+        account: count memory, processor time, processes and I/O also where they have no ceiling;
+            a live `Box` always does.
+        timeline: the default of `run` and `popen`, see `Completed`.
         weaken: names of guarantees that this machine may not be able to hold.
         allow: tokens of `isolate.allow`.
 
@@ -91,12 +95,14 @@ class Sandbox:
     policy: Policy = field()
     env: Mapping[str, str] = field()
     cwd: str | None = field()
+    timeline: float | bool | None = field()
 
     def __init__(
         self,
         *primitives: Any,
         weaken: Iterable[str] = (),
         allow: Iterable[Allow] = (),
+        timeline: Any = None,
         **short: Any,
     ) -> None:
         tokens = (allow,) if isinstance(allow, Allow) else tuple(allow)
@@ -110,30 +116,35 @@ class Sandbox:
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
         has_tmp = short.get("mount", True)
-        self.__attrs_init__(policy, env, short.get("cwd") or ("/tmp" if has_tmp else None))
+        cwd = short.get("cwd") or ("/tmp" if has_tmp else None)
+        self.__attrs_init__(policy, env, cwd, timeline_interval(timeline))
 
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
-        wanted = RunOptions(**options)
+        wanted = RunOptions(**{"timeline": self.timeline, **options})
         Command(argv)  # mistakes are told before anything starts
-        host = this_host()
-        session = Session(compile_box(self.policy, host)).start()
+        host, policy = this_host(), self.counted(wanted.timeline)
+        session = Session(compile_box(policy, host)).start()
         try:
-            return run_in(
-                session, self.policy, host, argv, wanted, self.env, self.cwd, last=True
-            )
+            return run_in(session, policy, host, argv, wanted, self.env, self.cwd, last=True)
         finally:
             session.close()
 
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in a fresh box that ends with it, like `subprocess.Popen`."""
-        return Popen(argv, place=self.place, **options)
+        options = {"timeline": self.timeline, **options}
+        place = partial(self.place, options["timeline"])
+        return Popen(argv, place=place, **options)
 
-    def place(self) -> Place:
+    def place(self, timeline: Any = None) -> Place:
         """A fresh box for one program."""
-        host = this_host()
-        session = Session(compile_box(self.policy, host)).start()
-        return Place(session, self.policy, host, self.env, self.cwd, last=True)
+        host, policy = this_host(), self.counted(timeline)
+        session = Session(compile_box(policy, host)).start()
+        return Place(session, policy, host, self.env, self.cwd, last=True)
+
+    def counted(self, timeline: Any) -> Policy:
+        """The policy; where a timeline is wanted, with what it shows."""
+        return self.policy if timeline_interval(timeline) is None else accounted(self.policy)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         """Call a function in a fresh box: its value, or what it raises."""
@@ -172,27 +183,28 @@ def threads(policy: Policy) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, str(max(1, round(limit.cpu))))
 
 
-class Box:
+class Box(Observed):
     """A live sandbox: one set of namespaces, one budget, one /tmp; all ends with `close`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.session = Session(compile_box(sandbox.policy, self.host)).start().settle()
+        self.policy = accounted(sandbox.policy)
+        self.session = Session(compile_box(self.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
         self.place = Place(
-            self.session, sandbox.policy, self.host, sandbox.env, sandbox.cwd, last=False
+            self.session, self.policy, self.host, sandbox.env, sandbox.cwd, last=False
         )
 
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in this box, like `subprocess.run`."""
         return run_in(
             self.session,
-            self.sandbox.policy,
+            self.policy,
             self.host,
             argv,
-            RunOptions(**options),
+            RunOptions(**{"timeline": self.sandbox.timeline, **options}),
             self.sandbox.env,
             self.sandbox.cwd,
             last=False,
@@ -200,6 +212,7 @@ class Box:
 
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in this box and go on, like `subprocess.Popen`."""
+        options = {"timeline": self.sandbox.timeline, **options}
         return Popen(argv, place=lambda: self.place, **options)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
@@ -208,7 +221,7 @@ class Box:
             if self.caller is None:
                 self.caller = Caller(
                     self.session,
-                    self.sandbox.policy,
+                    self.policy,
                     self.host,
                     self.sandbox.env,
                     self.sandbox.cwd,
@@ -234,14 +247,6 @@ class Box:
     def guarantees(self) -> tuple[Any, ...]:
         """Every promise, and what holds it on this machine."""
         return self.session.plan.guarantees
-
-    def counters(self) -> Counters:
-        """The cgroup's counters."""
-        return self.session.counters()
-
-    def kill(self) -> None:
-        """End every process of the box now."""
-        self.session.kill()
 
     def explain(self) -> str:
         """What was done, as a table."""

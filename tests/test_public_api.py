@@ -11,8 +11,14 @@ PUBLIC = """
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated allow call
-    outside run
+    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    Stats
+    allow
+    call
+    doctor
+    outside
+    run
+    stock
 """
 
 

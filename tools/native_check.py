@@ -37,6 +37,35 @@ def compile_all(compiler: str, names: tuple[str, ...], flags: list[str], into: P
     return objects
 
 
+SANITIZED = (
+    "-g",
+    "-O1",
+    "-D_GNU_SOURCE",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+)
+# A child has no run-time of a sanitizer to call: what is undefined traps, and the test sees that.
+TRAPPING = ("-g", "-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
+
+
+def run_sanitized(into: Path, warnings: list[str], child: list[str]) -> bool:
+    """Build and run tests/native/test_parent.c and what runs in the caller, under sanitizers."""
+    flags = [*warnings, *(each for each in child if "distribute" not in each), *TRAPPING]
+    folder = into / "sanitized"
+    folder.mkdir()
+    objects = compile_all("clang", BUILD["CHILD_SOURCES"], flags, folder)
+    sources = [ROOT / "tests" / "native" / "test_parent.c"]
+    sources += [ROOT / "_native" / name for name in BUILD["PARENT_SOURCES"]]
+    target = folder / "test_parent"
+    argv = ["clang", *warnings, *SANITIZED, "-o", target, *sources, *objects, "-lpthread"]
+    subprocess.run([str(each) for each in argv], check=True)
+    seeds = sorted((ROOT / "tests" / "fuzz" / "seeds").glob("*.bin"))
+    env = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([str(each) for each in (target, *seeds)], env=env, timeout=300)
+    return done.returncode == 0
+
+
 def main() -> int:
     """0 if all is well."""
     warnings, child = list(BUILD["WARNINGS"]), list(BUILD["CHILD_FLAGS"])
@@ -51,6 +80,11 @@ def main() -> int:
         if shutil.which("clang"):
             clang = [f for f in child if "distribute" not in f]
             compile_all("clang", everything, [*warnings, *clang, "-O2"], into)
+            if not run_sanitized(into, warnings, child):
+                print("the C part of the caller has failed under ASan and UBSan")
+                return 1
+        else:
+            print("no clang: the C part of the caller was not run under ASan and UBSan")
         cross = "aarch64-linux-gnu-gcc"
         if shutil.which(cross):
             arm = [f for f in child if "cf-protection" not in f]

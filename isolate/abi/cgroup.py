@@ -34,7 +34,7 @@ FIELDS = {
 }
 ONLY_V2 = ("memory_high", "memory_low", "memory_min")  # v1's soft limit neither slows nor protects
 V1_NAMES = {"io": "blkio"}  # where v1 calls a controller by another name
-ACCOUNTS = ("cpuacct", "freezer")  # v1: joined besides, for time, and for killing all at once
+ACCOUNTS = ("cpuacct",)  # v1: joined besides, for processor time
 
 
 def weight_of_shares(shares: int) -> int:

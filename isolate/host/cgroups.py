@@ -172,7 +172,7 @@ def scope_rung() -> tuple[tuple[str, ...], str]:
 
 def v1_rung() -> tuple[tuple[str, ...], str]:
     """(controllers whose v1 mounts, or our directory there, are writable, "") or ((), why)."""
-    names = {V1_NAMES.get(name, name): name for name in (*FIELDS, *ACCOUNTS)}
+    names = {V1_NAMES.get(name, name): name for name in (*FIELDS, *ACCOUNTS, "freezer")}
     found, seen = [], []
     for line in (read("/proc/mounts") or "").splitlines():
         parts = line.split()

@@ -36,7 +36,7 @@ class Scope:
 
 
 def bind_verbs(**verbs: Any) -> None:
-    """Told once by the floor that launches: how `run`, `popen` and `call` are done."""
+    """Told once by a higher floor: how a verb that belongs to a value of this floor is done."""
     VERBS.update(verbs)
 
 

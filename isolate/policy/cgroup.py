@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import field, fields, frozen
+from attrs.validators import instance_of
 
 from isolate.errors import PolicyConflict, PolicyError
 from isolate.policy.base import Primitive
@@ -159,6 +160,8 @@ class CgroupLimit(Primitive):
         io: limits by device: {"/dev/vda": {"write_bps": "1M"}}; io.max.
         io_weight: 1 to 10000; io.weight, io.bfq.weight.
         hugetlb: bytes by page size: {"2M": "64M"}; hugetlb.2MB.max.
+        account: whether everything that the machine can count is counted, also where it has no
+            ceiling; not a ceiling itself, so that a machine without counters refuses nothing.
 
     Raises: PolicyError.
     Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Controllers".
@@ -178,6 +181,7 @@ class CgroupLimit(Primitive):
     io: tuple[IoLimit, ...] = field(default=(), converter=io_limits)
     io_weight: int | None = weight()
     hugetlb: tuple[HugetlbLimit, ...] = field(default=(), converter=hugetlb_limits)
+    account: bool = field(default=False, validator=instance_of(bool))
 
     def __attrs_post_init__(self) -> None:
         if self.cpu_burst is not None:
@@ -205,6 +209,8 @@ class CgroupLimit(Primitive):
                 values[each.name] = a if b is None else b
             elif each.name in ("io", "hugetlb"):
                 values[each.name] = (*a, *b)  # the converter narrows what is there twice
+            elif each.name == "account":
+                values[each.name] = a or b
             else:
                 values[each.name] = tighter(a, b)
         if values["cpu_burst"] is not None:

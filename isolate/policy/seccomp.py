@@ -14,9 +14,10 @@ from attrs import field, frozen
 
 from isolate.abi.syscalls import ARCHES, numbers
 from isolate.errors import PolicyError
-from isolate.policy import seccomp_docker
+from isolate.policy import ambient, seccomp_docker
 from isolate.policy.base import Primitive
 from isolate.policy.capabilities import canonical
+from isolate.policy.findings import Finding, Wider
 from isolate.policy.rules import ALLOW, KILL_PROCESS, STRICTNESS, Action, Errno, Layer, Rule
 from isolate.policy.seccomp_default import GROUPS, default_layer
 from isolate.policy.seccomp_load import load
@@ -185,6 +186,34 @@ class SeccompFilter(Primitive):
         if not verdicts:
             return Verdict(ALLOW, None, "")
         return min(verdicts, key=lambda verdict: strictness(verdict.action))
+
+    def disassemble(self, arch: str | None = None) -> str:
+        """The programs as text: labels, calls by name, tests, actions, and the rules' reasons."""
+        text: str = ambient.verb("disassemble")(self, arch)
+        return text
+
+    def lint(self, arch: str | None = None) -> tuple[Finding, ...]:
+        """Weak spots, holes first, each a `Finding` with a call that shows it; empty: none known.
+
+        Raises: Undecided.
+        """
+        found: tuple[Finding, ...] = ambient.verb("lint")(self, arch)
+        return found
+
+    def compare(self, other: SeccompFilter, arch: str | None = None) -> tuple[Wider, ...]:
+        """The calls for which this filter is wider than another: a `Wider` with arguments for each.
+
+        Told exactly, over every argument and architecture. Raises: Undecided.
+        """
+        found: tuple[Wider, ...] = ambient.verb("compare_filters")(self, other, arch)
+        return found
+
+    def stricter_than(self, other: SeccompFilter, arch: str | None = None) -> bool:
+        """Whether it lets nothing through, for any argument, that the other doesn't; equal is yes.
+
+        `compare` says which calls stand against it. Raises: Undecided, rather than to guess.
+        """
+        return not self.compare(other, arch)
 
 
 def judged(layer: Layer, syscall: str, args: list[int], arch: str, native: str) -> Verdict:

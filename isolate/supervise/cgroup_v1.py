@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits, counters and the freezer of cgroup v1: one directory a controller."""
+"""Limits of cgroup v1: one directory a controller."""
 
 from __future__ import annotations
 
 import os
-import time
 from functools import lru_cache
 
 from isolate.abi.cgroup import (
@@ -21,9 +20,7 @@ from isolate.policy.cgroup import CgroupLimit
 from isolate.supervise.cgroup_devices import device_number
 from isolate.supervise.cgroup_files import get, put, put_checked, put_cpus, read_small, swap_exists
 
-__all__ = ["controller", "freeze", "mounts", "set_limits", "thaw"]
-
-FREEZE_SECONDS = 10.0
+__all__ = ["controller", "mounts", "set_limits"]
 
 
 @lru_cache(maxsize=1)
@@ -136,25 +133,3 @@ def set_limits(name: str, directory: str, limit: CgroupLimit) -> None:
     """One controller's limits; by v2's name of it."""
     if name in SETTERS:
         SETTERS[name](directory, limit)
-
-
-def await_state(directory: str, state: str) -> None:
-    """Until every task is frozen, or none is. Raises: TimeoutError."""
-    end = time.monotonic() + FREEZE_SECONDS
-    while get(directory, "freezer.state").strip() != state:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{directory} is not {state} after {FREEZE_SECONDS} s")
-        time.sleep(0.001)
-        put(directory, "freezer.state", state)  # v1 wants to be asked again while it is FREEZING
-
-
-def freeze(directory: str) -> None:
-    """Stop every task of the freezer's directory. Raises: HostLacks, TimeoutError."""
-    put(directory, "freezer.state", "FROZEN")
-    await_state(directory, "FROZEN")
-
-
-def thaw(directory: str) -> None:
-    """Let them go on."""
-    put(directory, "freezer.state", "THAWED")
-    await_state(directory, "THAWED")

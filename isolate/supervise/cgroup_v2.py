@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits and the freezer of cgroup v2: one directory for every controller."""
+"""Limits of cgroup v2: one directory for every controller."""
 
 from __future__ import annotations
 
 import os
-import select
-import time
 
 from isolate.abi.cgroup import FIELDS, PERIOD_US, blkio_of_weight, page_name
 from isolate.errors import HostLacks
@@ -20,9 +18,8 @@ from isolate.supervise.cgroup_files import (
     swap_exists,
 )
 
-__all__ = ["await_event", "enable", "freeze", "set_limits", "thaw"]
+__all__ = ["enable", "set_limits"]
 
-FREEZE_SECONDS = 10.0
 RATES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 
 
@@ -138,31 +135,3 @@ assert set(SETTERS) == set(FIELDS)
 def set_limits(name: str, directory: str, limit: CgroupLimit) -> None:
     """One controller's limits. Raises: HostLacks."""
     SETTERS[name](directory, limit)
-
-
-def await_event(directory: str, key: str, value: int, seconds: float = FREEZE_SECONDS) -> None:
-    """Until cgroup.events says so: "populated" or "frozen". Raises: TimeoutError."""
-    end = time.monotonic() + seconds
-    fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        poller = select.poll()
-        poller.register(fd, select.POLLPRI)
-        while f"{key} {value}" not in os.pread(fd, 4096, 0).decode().splitlines():
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{directory}: {key} is not {value} after {seconds} s")
-            poller.poll(min(left, 1.0) * 1000)
-    finally:
-        os.close(fd)
-
-
-def freeze(directory: str) -> None:
-    """Stop every task of the leaf and below. Raises: HostLacks, TimeoutError."""
-    put(directory, "cgroup.freeze", 1)
-    await_event(directory, "frozen", 1)
-
-
-def thaw(directory: str) -> None:
-    """Let them go on."""
-    put(directory, "cgroup.freeze", 0)
-    await_event(directory, "frozen", 0)

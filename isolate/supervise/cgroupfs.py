@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from contextlib import suppress
 
 from attrs import Factory, define, frozen
 
-from isolate.abi.cgroup import ACCOUNTS, FIELDS, V1_NAMES
+from isolate.abi.cgroup import ACCOUNTS, FIELDS
 from isolate.errors import HostLacks
 from isolate.host.cgroups import parent_name
 from isolate.policy.cgroup import CgroupLimit
@@ -23,21 +22,34 @@ from isolate.supervise.cgroup_files import (
     get,
     keyed,
     kill_in,
+    lock,
     make_leaf,
     number,
     pids_below,
+    pids_in,
     reclaim,
     remove_tree,
 )
 from isolate.supervise.cgroup_oom import Levels, Oom, levels
 
-__all__ = ["Counters", "Leaf", "create", "parent_name", "reclaim"]
+__all__ = [
+    "Counters",
+    "Leaf",
+    "create",
+    "kill_in",
+    "lock",
+    "make_leaf",
+    "mounts",
+    "parent_name",
+    "pids_in",
+    "reclaim",
+    "remove_tree",
+]
 
+mounts = cgroup_v1.mounts
 COUNT = itertools.count()
 RECLAIMED: set[tuple[int, str]] = set()
-KILL_SECONDS = 10.0
 UNIFIED = "unified"
-FILES = {old: new for new, old in V1_NAMES.items()}  # "blkio.…" is the io controller's
 
 
 @frozen(kw_only=True)
@@ -58,8 +70,8 @@ class Leaf:
 
     Attributes:
         version: 1 (hybrid machines too) or 2.
-        directories: by controller, v2's names, and v1's cpuacct and freezer; "unified" is the v2
-            directory, the same for each of its controllers.
+        directories: by controller, v1's names on v1; "unified" is the v2 directory, the same for
+            each of its controllers.
         tops: what `close` removes.
         join_fds: open `tasks` files by slot, for programs that join v1 directories.
         cgroup_fd: the v2 directory that programs are born in, -1 if there is none.
@@ -84,7 +96,7 @@ class Leaf:
         unified = self.directories.get(UNIFIED)
         if name == "cgroup" or (self.version == 2 and unified):
             return unified
-        return self.directories.get(FILES.get(name, name))
+        return self.directories.get(name)
 
     def read(self, file: str) -> str:
         """A control file's text. Raises: OSError; FileNotFoundError without such a controller."""
@@ -150,49 +162,6 @@ class Leaf:
         """Processes of the box, but for its init; as this process sees them."""
         return pids_below(next(iter(self.directories.values())))
 
-    def freeze(self) -> None:
-        """Stop everything in the leaf. Raises: HostLacks, TimeoutError."""
-        if UNIFIED in self.directories:
-            cgroup_v2.freeze(self.directories[UNIFIED])
-        elif "freezer" in self.directories:
-            cgroup_v1.freeze(self.directories["freezer"])
-        else:
-            raise HostLacks("freeze", "the v1 freezer controller is not mounted, or not writable")
-
-    def thaw(self) -> None:
-        """Let it go on. Raises: HostLacks, TimeoutError."""
-        if UNIFIED in self.directories:
-            cgroup_v2.thaw(self.directories[UNIFIED])
-        elif "freezer" in self.directories:
-            cgroup_v1.thaw(self.directories["freezer"])
-
-    def kill(self) -> None:
-        """SIGKILL everything in the leaf and below, until it is empty. Raises: TimeoutError."""
-        if UNIFIED in self.directories:
-            kill_in(self.directories[UNIFIED])
-            cgroup_v2.await_event(self.directories[UNIFIED], "populated", 0, KILL_SECONDS)
-            return
-        end = time.monotonic() + KILL_SECONDS
-        while self.pids():
-            if time.monotonic() > end:
-                raise TimeoutError(f"{self.directories} still hold {len(self.pids())} processes")
-            self.kill_frozen()
-            time.sleep(0.001)
-
-    def kill_frozen(self) -> None:
-        """One pass over v1's directories; frozen meanwhile, so that no fork runs away from it."""
-        freezer = self.directories.get("freezer")
-        if freezer is not None:
-            with suppress(HostLacks, TimeoutError, OSError):  # a pass without it is a pass too
-                cgroup_v1.freeze(freezer)
-        try:
-            for directory in self.directories.values():
-                kill_in(directory)
-        finally:
-            if freezer is not None:
-                with suppress(FileNotFoundError, TimeoutError):
-                    cgroup_v1.thaw(freezer)
-
     def close(self) -> None:
         """Kill what is left, remove, unlock. A fork of the owner only closes its descriptors."""
         for fd in (*self.join_fds.values(), self.cgroup_fd, self.init_fd):
@@ -227,7 +196,7 @@ def add_v1(leaf: Leaf, name: str, controller: str, limit: CgroupLimit) -> None:
     directory, held = make_leaf(above, name)
     leaf.lock_fds.append(held)
     leaf.tops.append(directory)
-    leaf.directories[controller] = directory
+    leaf.directories[cgroup_v1.controller(controller)] = directory
     cgroup_v1.set_limits(controller, directory, limit)
     fd = os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
     leaf.join_fds[f"cgroup:{controller}"] = fd

@@ -13,13 +13,16 @@ from contextlib import ExitStack, closing
 from attrs import evolve
 
 from isolate import native
+from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, steps
+from isolate.supervise import channel, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
+from isolate.supervise.freezer import Freezer
+from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.process import Process
 from isolate.supervise.setup import (
     ANSWER_SECONDS,
@@ -62,6 +65,8 @@ class Session:
         self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
+        self.counted_extra = Extra()
+        self.freezer = Freezer()
 
     def start(self) -> Session:
         """Run the parent's steps, start init, and ask it to set the box up.
@@ -75,9 +80,7 @@ class Session:
             steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(
-                    self.plan.clone_flags, self.made.mount_ns, self.leaf_fd("init_fd")
-                )
+                self.init = self.start_init()
             self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
@@ -91,6 +94,20 @@ class Session:
     def leaf_fd(self, name: str) -> int:
         """A v2 directory of the box's cgroup, -1 if it has none."""
         return -1 if self.made.leaf is None else int(getattr(self.made.leaf, name))
+
+    def start_init(self) -> Init:
+        """With a pair of the stock's where the plan may have one and one is there."""
+        pair = stock.take() if self.plan.stockable else None
+        own = native.Spaces(mount=self.made.mount_ns, cgroup=self.leaf_fd("init_fd"))
+        if pair is None:
+            return start_init(self.plan.clone_flags, own)
+        try:
+            spaces = evolve(own, net=pair[0], ipc=pair[1])
+            self.made.stocked = True
+            return start_init(self.plan.clone_flags & ~(CLONE_NEWNET | CLONE_NEWIPC), spaces)
+        finally:
+            for fd in pair:
+                os.close(fd)
 
     def settle(self) -> Session:
         """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
@@ -109,9 +126,10 @@ class Session:
 
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
+        ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
         if not self.made.absent:
-            return self.plan.setup
-        return tuple(op for op in self.plan.setup if not self.made.absent.intersection(op.slots))
+            return ops
+        return tuple(op for op in ops if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:
@@ -130,7 +148,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
-        with parent_step("have isolate-init start the program"):
+        with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
@@ -195,10 +213,23 @@ class Session:
             self.counted = leaf.counters()
         return self.counted
 
+    def extra(self) -> Extra:
+        """Further counters, also after the end."""
+        if not self.closed:
+            self.counted_extra = extra(self.made.leaf)
+        return self.counted_extra
+
+    def moment(self) -> Moment:
+        """Memory and processor time now; None of both when the box has ended."""
+        if self.init is None or self.closed:
+            return Moment(None, None)
+        return moment(self.made.leaf, self.init.pid)
+
     def kill(self) -> None:
         """End every process of the box, init included."""
         if self.init is not None:
             self.init.kill()
+            self.freezer.end()
 
     def kill_tree(self, process: Process, wait: bool = False) -> None:
         """Kill a program and all that descends from it; the rest of the box lives on.
@@ -212,6 +243,7 @@ class Session:
         request = (Request.KILL, (), process.pid, process.serial)
         try:
             with closing(channel.ask(self.alive.control, *request)) as status:
+                self.freezer.release_until(status)
                 _ = wait and status.receive(ANSWER_SECONDS)
         except InitGone:
             return  # and so is all that was in the box
@@ -227,10 +259,20 @@ class Session:
         try:
             record, _ = status.receive(END_SECONDS)
             return record
-        except (InitGone, TimeoutError):
+        except (InitGone, OSError):  # no answer, or none that could be read: close kills
             return None
         finally:
             status.close()
+
+    def end_all(self) -> None:
+        """End every process, the frozen first: init can't reap those."""
+        try:
+            self.freezer.end()
+        finally:
+            if self.init is not None:
+                if not self.plan.clone_flags & 0x20000000:
+                    self.end()  # without a pid namespace init has to kill them itself
+                self.init.close()
 
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
@@ -244,11 +286,10 @@ class Session:
                 if self.pending is not None:
                     self.pending.status.close()
                     self.pending = None
-                if self.init is not None:
-                    if not self.plan.clone_flags & 0x20000000:
-                        self.end()  # without a pid namespace init has to kill them itself
-                    self.init.close()
+                self.end_all()
                 self.counters()
+                self.extra()
+                self.freezer.close()
             finally:
                 self.closed = True
                 self.undo.close()

@@ -92,6 +92,7 @@ class Seen:
         oom_kills, pids_refused: of the box's cgroup, during this run.
         memory_peak, pids_peak: of the box's cgroup, None where unknown.
         oom: whose memory limit the last kill was for.
+        cpu: seconds of processor time of the box's cgroup during this run, None where unknown.
     """
 
     status: int
@@ -101,6 +102,18 @@ class Seen:
     memory_peak: int | None = None
     pids_peak: int | None = None
     oom: Oom | None = None
+    cpu: float | None = None
+
+
+def cpu_verdict(seen: Seen, limits: Limits, number: int | None) -> LimitHit | None:
+    """The limit of processor time, also where the program ended between two looks.
+
+    RLIMIT_CPU's signal counts only where nobody has counted otherwise: a program may send it.
+    """
+    if limits.cpu_time is None:
+        return None
+    over = number == signal.SIGXCPU if seen.cpu is None else seen.cpu >= limits.cpu_time
+    return LimitHit("cpu_time", seen.cpu, limits.cpu_time) if over else None
 
 
 def signal_of(status: int) -> int | None:
@@ -131,8 +144,8 @@ def judge(seen: Seen, limits: Limits) -> Outcome:
     number = signal_of(seen.status)
     if seen.oom_kills:
         return memory_hit(seen.oom, seen.memory_peak, limits.memory)
-    if number == signal.SIGXCPU and limits.cpu_time is not None:
-        return LimitHit("cpu_time", None, limits.cpu_time)
+    if (over := cpu_verdict(seen, limits, number)) is not None:
+        return over
     if number == signal.SIGXFSZ and limits.files_size is not None:
         return LimitHit("files_size", None, limits.files_size)
     if seen.pids_refused and limits.pids is not None:

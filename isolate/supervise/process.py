@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import threading
@@ -14,7 +15,14 @@ from attrs import frozen
 from isolate.abi.ops import Record
 from isolate.supervise.channel import InitGone, Status
 
-__all__ = ["End", "Process"]
+__all__ = ["End", "Process", "pid_of"]
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd as the caller's pid namespace has it; -1 if it is gone."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        found = re.search(r"^Pid:\s*(-?\d+)$", file.read(), re.MULTILINE)
+    return int(found[1]) if found else -1
 
 
 @frozen

@@ -6,6 +6,7 @@ The end of a run is the end of the program or a limit, never the end of a stream
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -13,18 +14,20 @@ from collections.abc import Callable
 
 from attrs import Factory, define
 
+from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.outcome import LimitHit, TimedOut, memory_hit
 from isolate.supervise.process import End, Process
+from isolate.supervise.timeline import Timeline
 
 __all__ = ["Pump", "Sink"]
 
 CHUNK = 65536
 PASS_CHUNK = select.PIPE_BUF
-CPU_LOOK = 0.05  # the least time between two looks at the processor account, seconds
+CPU_LOOK = 0.01  # the least time between two looks at the processor account, seconds
 OOM_LOOK = 0.1
-COUNT_EVERY = 0.02  # a busy stream doesn't make us read the account more often
+COUNT_EVERY = 0.01  # a busy stream doesn't make us read the account more often
 DRAIN_CHUNKS = 64  # what a stream may still hold when the program has ended: a pipe's 1 MiB at most
 
 
@@ -83,9 +86,25 @@ class Pump:
     cpu_began: float = 0.0
     next_look: float = 0.0
     next_count: float = 0.0
+    timeline: Timeline | None = None
 
     def run(self) -> End:
-        """Pump until the end; the streams that are left are read as far as they are filled."""
+        """Pump until the end; the streams that are left are read as far as they are filled.
+
+        Raises: SupervisorError, after a kill.
+        """
+        try:
+            return self.watch()
+        except OSError as error:
+            self.kill()
+            about = f"watch process {self.process.pid}"
+            raise SupervisorError(about, error.errno or errno.EIO) from error
+        except BaseException:
+            self.kill()  # KeyboardInterrupt, say: nobody watches its limits any more
+            raise
+
+    def watch(self) -> End:
+        """The loop."""
         base = self.counters()
         self.cpu_began = base.cpu or 0.0
         for sink in self.sinks:
@@ -99,6 +118,8 @@ class Pump:
             ready = {fd for fd, _ in poller.poll(self.patience() * 1000)}
             self.streams(ready)
             self.look(base)
+        if self.timeline is not None:
+            self.timeline.finish()
         return end
 
     def poller(self) -> select.poll:
@@ -125,6 +146,8 @@ class Pump:
             waits.append(OOM_LOOK)
         if self.verdict is not None:
             waits.append(1.0)
+        if self.timeline is not None:
+            waits.append(self.timeline.patience(now))
         return max(0.001, min(waits))
 
     def streams(self, ready: set[int]) -> None:
@@ -181,6 +204,8 @@ class Pump:
             self.kill()  # again, for who has to be told twice
         if limits.wall is not None and now - self.began >= limits.wall:
             self.stop(TimedOut(limits.wall))
+        if self.timeline is not None:
+            self.timeline.look(now)
         if (limits.cpu_time is None and limits.memory is None) or now < self.next_count:
             return
         self.next_count = now + COUNT_EVERY

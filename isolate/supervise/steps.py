@@ -14,7 +14,7 @@ from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, trees
+from isolate.supervise import cgroupfs, freezer, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -47,6 +47,7 @@ class Prepared:
     id_map: Step | None = None
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
+    stocked: bool = False
 
     @property
     def mount_ns(self) -> int:
@@ -123,6 +124,7 @@ def init_id(made: Prepared) -> int | None:
 
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
+    freezer.reclaim()
     limit, names, split = step.args
     made.leaf = cgroupfs.create(limit, names, init_id(made) if split else None)
     made.undo.callback(made.leaf.close)

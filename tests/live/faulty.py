@@ -6,7 +6,9 @@
 import ctypes
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 from isolate import Errno, IsolateError, LaunchError, Rule, Sandbox
@@ -74,14 +76,62 @@ def attempt(route):
         return {"error": type(error).__name__, "text": str(error), "bare": True}
 
 
+def late(name, number):
+    """A call that begins to fail while a program runs."""
+
+    def break_it(*_):
+        break_call(name, number)
+
+    with Sandbox() as box:
+        signal.signal(signal.SIGALRM, break_it)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        try:
+            box.run(["/bin/sleep", "30"])
+        except IsolateError as error:
+            found = {"error": type(error).__name__, "errno": error.errno, "text": str(error)}
+        except BaseException as error:
+            found = {"error": type(error).__name__, "bare": True}
+        end = time.monotonic() + 10
+        while (ended := sleepers()) and time.monotonic() < end:
+            time.sleep(0.01)
+        found["alive"] = ended
+    return found
+
+
+def sleepers():
+    """Descendants of ours that sleep."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes() == b"/bin/sleep\x0030\0":
+                found += [path.parent.name] if below(path.parent) else []
+        except OSError:
+            continue
+    return found
+
+
+def below(path):
+    """Whether we are among its ancestors."""
+    pid = path.name
+    while pid not in ("0", "1"):
+        text = Path(f"/proc/{pid}/stat").read_text()
+        pid = text[text.rindex(")") + 2 :].split()[1]
+        if int(pid) == os.getpid():
+            return True
+    return False
+
+
 def main():
     name, number, route = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     assert name in numbers(os.uname().machine)
     assert "error" not in attempt(route)  # everything is loaded, and works
     TEMPLATES.kept.clear()  # so that the mount tree is made again
     before = state()
-    break_call(name, number)
-    result = attempt(route)
+    if route == "late":
+        result = late(name, number)
+    else:
+        break_call(name, number)
+        result = attempt(route)
     TEMPLATES.kept.clear()
     result["left"] = [key for key, value in state().items() if value != before[key]]
     print(json.dumps(result))

@@ -131,6 +131,17 @@ def test_a_call_fails_as_a_run_does(name):
     assert found["left"] == []
 
 
+@pytest.mark.parametrize("number", [EIO, errno.ENOMEM])
+def test_a_poll_that_fails_while_a_program_runs_ends_it(number):
+    found = faulty("poll", number, "late")
+    assert found["error"] == "SupervisorError", found
+    assert found["errno"] == number
+    assert "watch process" in found["text"]
+    assert "the program was killed" in found["text"]
+    assert found["alive"] == []
+    assert found["left"] == []
+
+
 def test_an_init_that_is_stopped_does_not_stop_the_caller(monkeypatch):
     monkeypatch.setattr(launch, "ANSWER_SECONDS", 0.3)
     with Sandbox() as box:
@@ -160,6 +171,26 @@ def test_impossible_mounts_name_themselves():
     expect("/no/such/file", "Mount", lambda: box.run(["/bin/true"]))
     box = Sandbox(Mount.bind("/etc/passwd", "/usr/x"))
     expect("/usr/x", "Mount", lambda: box.run(["/bin/true"]))
+
+
+IMPOSSIBLE = {
+    "a tmpfs on a file": ([Mount.tmpfs("/etc/passwd")], "/etc/passwd"),
+    "a file that is there": ([Mount.file("/etc/passwd", b"x")], "write /etc/passwd"),
+    "a directory below a file": ([Mount.dir("/etc/passwd/x")], "make /etc/passwd/x"),
+    "a link that is there": ([Mount.symlink("x", "/etc/passwd")], "link /etc/passwd"),
+    "a link to a directory that is there": ([Mount.symlink("x", "/tmp")], "link /tmp"),
+    "a file below a read-only tree": ([Mount.file("/usr/no/such/x", b"x")], "write /usr/no/such"),
+    "a directory on a file": ([Mount.bind("/usr", "/etc/passwd")], "/etc/passwd"),
+    "a full tmpfs": ([Mount.tmpfs("/t", "8K"), Mount.file("/t/x", b"x" * 65536)], "write /t/x"),
+    "a name that is too long": ([Mount.dir("/" + "x" * 300)], "make /xxx"),
+    "a path that is too long": ([Mount.dir("/x" * 2100)], "make /x/x"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_can_not_be_made_names_itself(name):
+    mounts, about = IMPOSSIBLE[name]
+    expect(about, "Mount", lambda: Sandbox(*mounts).run(["/bin/true"]))
 
 
 def test_impossible_programs_name_themselves():

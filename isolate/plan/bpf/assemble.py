@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layer of rules as a classic BPF program: a balanced tree over numbers, tests at its leaves.
+"""A layer of rules as a classic BPF program: a tree over numbers, tests at its leaves.
 
 The program is built from its end, so that every jump goes to an instruction that is there
 already, and its distance is known; one that is too far for eight bits goes by way of a JA.
@@ -8,7 +8,9 @@ already, and its distance is known; one that is too far for eight bits goes by w
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from functools import lru_cache
+from itertools import accumulate, takewhile
 
 from isolate.abi.syscalls import AUDIT_ARCH, X32_BIT, numbers
 from isolate.errors import PolicyError
@@ -23,6 +25,8 @@ LD_W_ABS, JA, JEQ, JGT, JGE, AND, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x54, 0x06
 OFFSET_NR, OFFSET_ARCH, OFFSET_ARGS = 0, 4, 16  # struct seccomp_data, linux/seccomp.h
 LOW = 0xFFFFFFFF
 LAST = 1 << 32
+MOST_EXCEPTIONS = 1  # asked for by itself, where a search would ask twice
+Run = tuple[int, tuple[Rule, ...], Action]
 RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
     "kill_process": 0x80000000,
     "kill_thread": 0x00000000,
@@ -38,12 +42,13 @@ class Code:
     """Instructions from the last to the first. A label is the distance from the end."""
 
     def __init__(self) -> None:
-        self.reversed: list[bytes] = []
+        self.reversed: list[tuple[int, int, int, int]] = []  # code, jt, jf, k
         self.shared: dict[object, int] = {}
+        self.loads: dict[int, int] = {}  # label -> the word that is loaded there
 
     def add(self, code: int, k: int, jt: int = 0, jf: int = 0) -> int:
         """One instruction before all others; its label."""
-        self.reversed.append(struct.pack("=HBBI", code, jt, jf, k & LOW))
+        self.reversed.append((code, jt, jf, k & LOW))
         return len(self.reversed)
 
     def to(self, label: int) -> int:
@@ -54,8 +59,13 @@ class Code:
         """Make the label the next instruction: a JA unless it is already."""
         return label if self.to(label) == 0 else self.add(JA, self.to(label))
 
-    def branch(self, code: int, k: int, yes: int, no: int) -> int:
-        """A conditional jump; far labels get a JA of their own in between."""
+    def branch(self, code: int, k: int, yes: int, no: int, held: int | None = None) -> int:
+        """A conditional jump; far labels get a JA of their own in between.
+
+        `held` is the word that A has, if any: where that is loaded again, the load is passed by.
+        """
+        if held is not None:
+            yes, no = (at - (self.loads.get(at) == held) for at in (yes, no))
         if yes == no:
             return self.jump(yes)
         if self.to(no) > FAR - 1:
@@ -67,7 +77,9 @@ class Code:
     def load(self, offset: int, then: int) -> int:
         """Load a word of seccomp_data and go on at a label."""
         self.jump(then)
-        return self.add(LD_W_ABS, offset)
+        label = self.add(LD_W_ABS, offset)
+        self.loads[label] = offset
+        return label
 
     def result(self, action: Action) -> int:
         """A return, shared with an earlier one that is near."""
@@ -77,14 +89,36 @@ class Code:
             label = self.shared[key] = self.add(RET, RETURNS[action.name] | action.data)
         return label
 
+    def needed(self) -> list[tuple[int, int, int, int]]:
+        """From the first instruction on, without what nothing leads to."""
+        code = self.reversed[::-1]
+        kept = [False] * (len(code) + 1)
+        kept[0] = True
+        for at, (op, jt, jf, k) in enumerate(code):  # jumps only go forward
+            if kept[at] and op != RET:
+                steps = (k,) if op == JA else (jt, jf) if op in (JEQ, JGT, JGE) else (0,)
+                for step in steps:
+                    kept[at + 1 + step] = True
+        before = list(accumulate(kept, initial=0))
+
+        def shorter(at: int, step: int) -> int:
+            return before[at + 1 + step] - before[at + 1]
+
+        return [
+            (op, shorter(at, jt), shorter(at, jf), shorter(at, k) if op == JA else k)
+            for at, (op, jt, jf, k) in enumerate(code)
+            if kept[at]
+        ]
+
     def bytes(self) -> bytes:
         """The program. Raises: PolicyError, if it is too long for the kernel."""
-        if len(self.reversed) > MAX_INSTRUCTIONS:
+        code = self.needed()
+        if len(code) > MAX_INSTRUCTIONS:
             raise PolicyError(
-                f"the filter has {len(self.reversed)} instructions and the kernel takes "
+                f"the filter has {len(code)} instructions and the kernel takes "
                 f"{MAX_INSTRUCTIONS}: use fewer rules with arguments, or split it into two filters"
             )
-        return b"".join(reversed(self.reversed))
+        return b"".join(struct.pack("=HBBI", *each) for each in code)
 
 
 def compare_words(code: Code, test: Condition, high: int, low: int, yes: int, no: int) -> int:
@@ -93,14 +127,14 @@ def compare_words(code: Code, test: Condition, high: int, low: int, yes: int, no
     if test.compare in (Compare.EQ, Compare.NE):
         if test.compare is Compare.NE:
             yes, no = no, yes
-        second = code.load(low, code.branch(JEQ, lower, yes, no))
-        return code.load(high, code.branch(JEQ, upper, second, no))
+        second = code.load(low, code.branch(JEQ, lower, yes, no, low))
+        return code.load(high, code.branch(JEQ, upper, second, no, high))
     if test.compare in (Compare.LT, Compare.LE):  # the opposite of >= and >
         yes, no = no, yes
     strict = test.compare in (Compare.GT, Compare.LE)
-    second = code.load(low, code.branch(JGT if strict else JGE, lower, yes, no))
-    equal = code.branch(JEQ, upper, second, no)
-    return code.load(high, code.branch(JGT, upper, yes, equal))
+    second = code.load(low, code.branch(JGT if strict else JGE, lower, yes, no, low))
+    equal = code.branch(JEQ, upper, second, no, high)
+    return code.load(high, code.branch(JGT, upper, yes, equal, high))
 
 
 def compare_low(code: Code, test: Condition, low: int, yes: int, no: int) -> int:
@@ -112,14 +146,14 @@ def compare_low(code: Code, test: Condition, low: int, yes: int, no: int) -> int
         op = JEQ
     else:
         op = JGT if test.compare in (Compare.GT, Compare.LE) else JGE
-    return code.load(low, code.branch(op, value, yes, no))
+    return code.load(low, code.branch(op, value, yes, no, low))
 
 
 def masked(code: Code, offset: int, mask: int, value: int, yes: int, no: int) -> int:
     """(word & mask) == value."""
     if mask == 0:
         return code.jump(yes if value == 0 else no)
-    compare = code.branch(JEQ, value, yes, no)
+    compare = code.branch(JEQ, value, yes, no, offset if mask == LOW else None)
     if mask != LOW:
         code.jump(compare)
         compare = code.add(AND, mask)
@@ -140,25 +174,41 @@ def condition(code: Code, test: Condition, yes: int, no: int) -> int:
     return compare_words(code, test, high, low, yes, no)
 
 
+def after(rules: tuple[Rule, ...], first: int, depth: int) -> tuple[int, int]:
+    """Where to go on when a rule's test at `depth` fails: a later rule, and one of its tests.
+
+    Rules that ask the same fail with it; tests that held already are not made again.
+    """
+    tests = rules[first].conditions
+    for at in range(first + 1, len(rules)):
+        other = rules[at].conditions
+        if tests[depth] not in other:
+            pairs = zip(tests[:depth], other, strict=False)
+            return at, len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return len(rules), 0
+
+
 def decision(code: Code, rules: tuple[Rule, ...], default: Action) -> int:
     """Rules in their order; the default if none holds. Equal ones are shared."""
-    if not rules:
-        return code.result(default)
-    if not rules[0].conditions:
-        return code.result(rules[0].action)
     key = ("rules", rules, default)
-    if key in code.shared:
+    if rules and key in code.shared:
         return code.shared[key]
-    no = decision(code, rules[1:], default)
-    label = code.result(rules[0].action)
-    for test in reversed(rules[0].conditions):
-        label = condition(code, test, label, no)
-    code.shared[key] = label
-    return label
+    labels = {(len(rules), 0): code.result(default)}
+    for at in range(len(rules) - 1, -1, -1):
+        tests = rules[at].conditions
+        label = labels[at, len(tests)] = code.result(rules[at].action)
+        for depth in range(len(tests) - 1, -1, -1):
+            no = labels[after(rules, at, depth)]
+            label = labels[at, depth] = condition(code, tests[depth], label, no)
+    code.shared[key] = labels[0, 0]
+    return labels[0, 0]
 
 
-def runs(layer: Layer, arch: str) -> list[tuple[int, tuple[Rule, ...], Action]]:
-    """(first number, rules, default): equal neighbours are one; it covers all 32-bit numbers."""
+def runs(layer: Layer, arch: str) -> list[Run]:
+    """(first number, rules, default): equal neighbours are one; it covers all 32-bit numbers.
+
+    x32's numbers are a run like others, so that asking for them costs other calls nothing.
+    """
     by_call: dict[str, list[Rule]] = {}
     for rule in layer.rules:
         by_call.setdefault(rule.syscall, []).append(rule)
@@ -170,7 +220,7 @@ def runs(layer: Layer, arch: str) -> list[tuple[int, tuple[Rule, ...], Action]]:
             leaves[number] = ((), rules[0].action)
         else:
             leaves[number] = (tuple(rules), layer.default)
-    found: list[tuple[int, tuple[Rule, ...], Action]] = []
+    found: list[Run] = []
     following = 0
     for number in [*sorted(leaves), LAST]:
         if number > following and (not found or found[-1][1:] != ((), unknown)):
@@ -178,17 +228,52 @@ def runs(layer: Layer, arch: str) -> list[tuple[int, tuple[Rule, ...], Action]]:
         following = number + 1
         if number < LAST and (not found or found[-1][1:] != leaves[number]):
             found.append((number, *leaves[number]))
+    if arch == "x86_64" and found[-1][1:] != ((), KILL_PROCESS):
+        found.append((X32_BIT, (), KILL_PROCESS))
     return found
 
 
-def tree(code: Code, parts: list[tuple[int, tuple[Rule, ...], Action]]) -> int:
-    """A balanced search for the run that a number is in; A holds the number."""
-    if len(parts) == 1:
-        _, rules, default = parts[0]
-        return decision(code, rules, default)
-    middle = len(parts) // 2
-    right = tree(code, parts[middle:])
-    left = tree(code, parts[:middle])
+def weights(parts: list[Run], arch: str) -> list[int]:
+    """How much it is worth to find each run soon: the calls in it that may be let through."""
+    known = sorted(numbers(arch).values())
+    ends = [part[0] for part in parts[1:]] + [LAST]
+    found = []
+    for (first, rules, default), end in zip(parts, ends, strict=True):
+        passes = bool(rules) or default.name in ("allow", "log")
+        found.append(1 + passes * (bisect_left(known, end) - bisect_left(known, first)))
+    return found
+
+
+def half(sums: list[int], first: int, last: int) -> int:
+    """Where runs are cut so that both sides weigh about the same; neither is empty."""
+    middle = (sums[first] + sums[last]) / 2
+    at = bisect_left(sums, middle, first + 1, last - 1)
+    return at - (at > first + 1 and middle - sums[at - 1] < sums[at] - middle)
+
+
+def exceptions(parts: list[Run], first: int, last: int) -> tuple[Run, list[Run]] | None:
+    """The widest of some runs, and the others, if these are few and of one number each."""
+    ends = [part[0] for part in parts[first + 1 : last + 1]] + [LAST]
+    sizes = [end - part[0] for part, end in zip(parts[first:last], ends, strict=False)]
+    common = parts[first + sizes.index(max(sizes))]
+    others = [at for at in range(last - first) if parts[first + at][1:] != common[1:]]
+    if len(others) > MOST_EXCEPTIONS or any(sizes[at] > 1 for at in others):
+        return None
+    return common, [parts[first + at] for at in others]
+
+
+def tree(code: Code, parts: list[Run], sums: list[int], first: int, last: int) -> int:
+    """A search for the run that a number is in, balanced by weight; A holds the number."""
+    found = exceptions(parts, first, last)
+    if found:
+        common, others = found
+        label = decision(code, *common[1:])
+        for number, *answer in reversed(others):
+            label = code.branch(JEQ, number, decision(code, *answer), label)
+        return label
+    middle = half(sums, first, last)
+    right = tree(code, parts, sums, middle, last)
+    left = tree(code, parts, sums, first, middle)
     return code.branch(JGE, parts[middle][0], right, left)
 
 
@@ -205,10 +290,9 @@ def assemble(layer: Layer, arch: str) -> bytes:
     for each in (*(other for other in layer.arches if other != arch), arch):
         if each not in AUDIT_ARCH:
             raise PolicyError(f"no table of system calls for {each}")
-        start = tree(code, runs(layer, each))
-        if each == "x86_64":
-            start = code.branch(JGE, X32_BIT, code.result(KILL_PROCESS), start)
-        start = code.load(OFFSET_NR, start)
+        parts = runs(layer, each)
+        sums = list(accumulate(weights(parts, each), initial=0))
+        start = code.load(OFFSET_NR, tree(code, parts, sums, 0, len(parts)))
         refused = code.branch(JEQ, AUDIT_ARCH[each], start, refused)
     code.load(OFFSET_ARCH, refused)
     return code.bytes()

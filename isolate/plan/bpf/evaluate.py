@@ -9,12 +9,25 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from isolate.errors import PolicyError
-from isolate.plan.bpf.assemble import AND, JA, JEQ, JGE, JGT, LD_W_ABS, RET, RETURNS
+from isolate.plan.bpf.assemble import (
+    AND,
+    JA,
+    JEQ,
+    JGE,
+    JGT,
+    LD_W_ABS,
+    LOW,
+    OFFSET_ARCH,
+    OFFSET_NR,
+    RET,
+    RETURNS,
+)
 from isolate.policy.rules import Action
 
-__all__ = ["Answer", "run"]
+__all__ = ["Answer", "outcomes", "run"]
 
 SIZE = 8
+DATA = 64  # sizeof(struct seccomp_data)
 JSET, RET_A = 0x45, 0x16
 NAMES = {value: name for name, value in RETURNS.items()}
 
@@ -52,7 +65,7 @@ def run(program: bytes, arch: int, nr: int, args: Sequence[int] = (), ip: int = 
     while 0 <= at * SIZE < len(program):
         code, jt, jf, k = struct.unpack_from("=HBBI", program, at * SIZE)
         at, steps = at + 1, steps + 1
-        if code == LD_W_ABS and k <= len(data) - 4 and k % 4 == 0:
+        if code == LD_W_ABS and k < DATA and k % 4 == 0:
             (a,) = struct.unpack_from("=I", data, k)
         elif code == AND:
             a &= k
@@ -67,3 +80,39 @@ def run(program: bytes, arch: int, nr: int, args: Sequence[int] = (), ip: int = 
         else:
             raise PolicyError(f"instruction {at - 1} is unknown: {code:#x} {k:#x}")
     raise PolicyError(f"the program ends without a return, at instruction {at}")
+
+
+def outcomes(program: bytes, arch: int, nr: int) -> frozenset[Action]:
+    """Every action that a call can get, whatever its arguments.
+
+    Tests of arguments are taken both ways, so it may name one that no arguments lead to, and never
+    leaves one out. Raises: PolicyError, as `run`.
+    """
+    found, seen = set(), set()
+    ahead: list[tuple[int, int | None]] = [(0, 0)]  # an instruction; A, None where it can be any
+    while ahead:
+        state = ahead.pop()
+        at, a = state
+        if state in seen:
+            continue
+        seen.add(state)
+        if not 0 <= at * SIZE < len(program):
+            raise PolicyError(f"the program ends without a return, at instruction {at}")
+        code, jt, jf, k = struct.unpack_from("=HBBI", program, at * SIZE)
+        if code == LD_W_ABS and k < DATA and k % 4 == 0:
+            ahead.append((at + 1, {OFFSET_NR: nr & LOW, OFFSET_ARCH: arch}.get(k)))
+        elif code == AND:
+            ahead.append((at + 1, None if a is None else a & k))
+        elif code == JA:
+            ahead.append((at + 1 + k, a))
+        elif code in (JEQ, JGT, JGE, JSET):
+            ways = {True: jt, False: jf}
+            if a is not None:
+                holds = {JEQ: a == k, JGT: a > k, JGE: a >= k, JSET: bool(a & k)}[code]
+                ways = {holds: ways[holds]}
+            ahead += [(at + 1 + way, a) for way in ways.values()]
+        elif code == RET:
+            found.add(as_action(k))
+        else:
+            raise PolicyError(f"instruction {at} is unknown: {code:#x} {k:#x}")
+    return frozenset(found)

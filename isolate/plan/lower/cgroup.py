@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import evolve
 
 from isolate.abi.cgroup import ACCOUNTS, FIELDS, ONLY_V2
@@ -15,6 +17,7 @@ from isolate.policy.namespace import Namespace
 
 __all__ = ["has_leaf", "joins", "lower", "lower_program", "wanted"]
 
+COUNTING = ("memory", "pids", "cpu", "io")  # what `account` joins, where it is there
 HINT = (
     "run below a delegated cgroup (systemd-run --user --scope -p Delegate=yes PROGRAM) or as root"
 )
@@ -25,17 +28,23 @@ def wanted(limit: CgroupLimit) -> tuple[str, ...]:
     return tuple(name for name, fields in FIELDS.items() if limit.given(*fields))
 
 
+def held(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
+    """The controllers that the box's leaf has here: for its limits, and for its account."""
+    names = [*wanted(limit), *(COUNTING if limit.account else ())]
+    return tuple(name for name in dict.fromkeys(names) if name in host.cgroup.controllers)
+
+
 def has_leaf(limit: CgroupLimit | None, host: Host) -> bool:
     """Whether the box gets a cgroup of its own."""
-    return limit is not None and any(name in host.cgroup.controllers for name in wanted(limit))
+    return limit is not None and bool(held(limit, host))
 
 
 def joins(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
-    """The v1 hierarchies to join, those of accounts included; none on v2, where one is born."""
+    """The v1 hierarchies to join, that of processor time included; in v2 a program is born."""
     if not has_leaf(limit, host) or host.cgroup.version != 1:
         return ()
     old = set(host.cgroup.controllers) - set(host.cgroup.unified)
-    return tuple(name for name in (*wanted(limit), *ACCOUNTS) if name in old)
+    return tuple(name for name in (*held(limit, host), *ACCOUNTS) if name in old)
 
 
 def without_v2(limit: CgroupLimit, draft: Draft) -> CgroupLimit:
@@ -46,7 +55,8 @@ def without_v2(limit: CgroupLimit, draft: Draft) -> CgroupLimit:
     for name in ONLY_V2:
         if limit.given(name):
             draft.lacks(name, "cgroup v1 has no such limit", "boot with cgroup v2")
-            limit = evolve(limit, **{name: None})
+            none: Any = {name: None}
+            limit = evolve(limit, **none)
     return limit
 
 
@@ -67,7 +77,7 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
         return
     # Root's boxes have an init of another uid, which needs a cgroup of its own beside the leaf.
     split = bool(draft.host.euid == 0 and draft.clone_flags & NAMESPACES["user"])
-    names = tuple(name for name in wanted(limit) if name in facts.controllers)
+    names = held(limit, draft.host)
     unified = bool(set(names) & set(facts.unified))
     early = unified and split  # init is born there; else made while init sets the box up
     kind = "cgroup_first" if early else "cgroup"
@@ -83,7 +93,7 @@ def lower_program(draft: Draft) -> None:
     limit = draft.policy.get(CgroupLimit)
     if limit is None or not has_leaf(limit, draft.host):
         return
-    if set(wanted(limit)) & set(draft.host.cgroup.unified):
+    if set(held(limit, draft.host)) & set(draft.host.cgroup.unified):
         draft.op(
             OpCode.LEAF, Phase.CGROUP, "be born in the box's cgroup", limit,
             slots=("leaf",),

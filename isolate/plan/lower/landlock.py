@@ -173,7 +173,7 @@ def view_scope(draft: Draft) -> tuple[str, ...]:
 def layer_of_view(draft: Draft) -> Ruleset | None:
     """The view's layer on this host, None where there is none."""
     level = min(draft.host.landlock, abi.MAX_LEVEL)
-    view = view_of(draft.ops, draft.steps)
+    view = view_of((*draft.template, *draft.ops), draft.steps)
     if level < VIEW_LEVEL or not view.places:
         return None
     network = draft.policy.get(Network)
@@ -189,7 +189,7 @@ def lower_view(wanted: Landlock, draft: Draft) -> None:
         draft.weaker("landlock", f"{why}: mounts alone hold the view")
         return
     emit(rules, draft, wanted, Phase.ROOT, "view")
-    alone = below_writable(view_of(draft.ops, draft.steps))
+    alone = below_writable(view_of((*draft.template, *draft.ops), draft.steps))
     unknown = [n for table in (abi.FS, abi.NET, abi.SCOPE) for n in unknown_to(table, draft.host)]
     tail = f"; unknown to it: {', '.join(unknown)}" if unknown else ""
     tail += f"; mounts alone keep from writing: {', '.join(alone)}" if alone else ""

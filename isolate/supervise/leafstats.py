@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a box's counters: from the files of its cgroup, or else from its processes in /proc."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from isolate.supervise import proctree
+from isolate.supervise.statfiles import V1_FILES, V2_FILES, parse_v1, parse_v2
+from isolate.supervise.stats import CpuStats, MemoryStats, PidsStats, Stats
+
+__all__ = ["Extra", "Moment", "extra", "moment", "read_directories", "read_stats", "read_tree"]
+
+MOST = 1 << 20  # no file of a cgroup is that long; io.stat has a line a device
+UNIFIED = "unified"
+# The controller is not on, the file is newer than the kernel, or PSI is switched off.
+ABSENT = {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EACCES}
+
+
+@frozen
+class Moment:
+    """The two numbers of a timeline, cheaply: bytes and seconds, None where not counted."""
+
+    memory: int | None
+    cpu: float | None
+
+
+def text_of(path: str) -> str | None:
+    """A control file's text, None where this kernel or this leaf has no such file.
+
+    Raises: OSError.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
+    try:
+        parts = []
+        left = MOST
+        while left > 0 and (data := os.read(fd, min(left, 65536))):
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts).decode("ascii", "replace")
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise
+    finally:
+        os.close(fd)
+
+
+def texts_of(directory: str, files: Iterable[str]) -> dict[str, str]:
+    """Those that are there."""
+    found = {}
+    for file in files:
+        text = text_of(f"{directory}/{file}")
+        if text is not None:
+            found[file] = text
+    return found
+
+
+def read_directories(directories: Mapping[str, str]) -> Stats:
+    """Stats of a leaf: its directory by v1 controller, or under "unified".
+
+    Raises: IsolateError, OSError.
+    """
+    at, monotonic = time.time(), time.monotonic()
+    if UNIFIED in directories:
+        return parse_v2(texts_of(directories[UNIFIED], V2_FILES), at, monotonic)
+    texts: dict[str, str] = {}
+    for controller, directory in directories.items():
+        texts.update(texts_of(directory, V1_FILES.get(controller, ())))
+    return parse_v1(texts, at, monotonic)
+
+
+def read_tree(init_pid: int) -> Stats:
+    """The sum over the processes below init; what they share is counted in each."""
+    at, monotonic = time.time(), time.monotonic()
+    processes = proctree.snapshot()
+    init = processes.get(init_pid)
+    if init is None:
+        return Stats(at=at, monotonic=monotonic, source="proc")
+    inside = [
+        each
+        for each in proctree.below(init_pid, processes.values())
+        if not proctree.is_keeper(each, init_pid)
+    ]
+    usage = init.reaped + sum(each.cpu + each.reaped for each in inside)
+    return Stats(
+        at=at,
+        monotonic=monotonic,
+        source="proc",
+        memory=MemoryStats(current=sum(each.resident for each in inside)),
+        cpu=CpuStats(usage=usage),
+        pids=PidsStats(current=sum(each.threads for each in inside)),
+    )
+
+
+def read_stats(leaf: Any, init_pid: int) -> Stats:
+    """What a box uses now. Raises: IsolateError, OSError."""
+    if leaf is not None and leaf.directories:
+        return read_directories(leaf.directories)
+    return read_tree(init_pid)
+
+
+@frozen(kw_only=True)
+class Extra:
+    """What `Usage` has beyond the counters: seconds and bytes, None where not counted."""
+
+    throttled: float | None = None
+    read: int | None = None
+    written: int | None = None
+
+
+def extra(leaf: Any) -> Extra:
+    """Of a leaf; no file is opened for what the leaf doesn't count. Raises: OSError."""
+    directories = leaf.directories if leaf is not None else {}
+    if UNIFIED in directories:
+        texts = texts_of(directories[UNIFIED], ("cpu.stat", "io.stat"))
+        stats, has_io = parse_v2(texts, 0.0, 0.0), "io.stat" in texts
+    elif not directories.keys() & {"cpu", "blkio"}:
+        return Extra()
+    else:
+        texts = {}
+        for controller in ("cpu", "blkio"):
+            if controller in directories:
+                texts.update(texts_of(directories[controller], V1_FILES[controller]))
+        stats, has_io = parse_v1(texts, 0.0, 0.0), "blkio" in directories
+    return Extra(
+        throttled=stats.cpu.throttled,
+        read=stats.read if has_io else None,
+        written=stats.written if has_io else None,
+    )
+
+
+def small(directory: str | None, file: str) -> int | None:
+    """A file that holds one number."""
+    text = None if directory is None else text_of(f"{directory}/{file}")
+    return int(text) if text is not None and text.strip().isdigit() else None
+
+
+def moment(leaf: Any, init_pid: int) -> Moment:
+    """Memory and processor time now, in two reads. Raises: OSError."""
+    if leaf is None or not leaf.directories:
+        stats = read_tree(init_pid)
+        return Moment(stats.memory.current, stats.cpu.usage)
+    directories = leaf.directories
+    if UNIFIED in directories:
+        texts = texts_of(directories[UNIFIED], ("memory.current", "cpu.stat"))
+        stats = parse_v2(texts, 0.0, 0.0)
+        return Moment(stats.memory.current, stats.cpu.usage)
+    cpu = small(directories.get("cpuacct"), "cpuacct.usage")
+    memory = small(directories.get("memory"), "memory.usage_in_bytes")
+    return Moment(memory, None if cpu is None else cpu / 1e9)
