@@ -34,6 +34,7 @@ struct need {
 
 static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_JOIN_CGROUP] = {0, 0, 1},
+	[ISO_OP_LEAF] = {0, 0, 1},
 	[ISO_OP_SETNS] = {0, 0, 1},
 	[ISO_OP_WRITE] = {3, 0, 0},
 	[ISO_OP_SETGROUPS] = {1, 0, 0},

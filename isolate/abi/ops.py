@@ -70,6 +70,7 @@ class OpCode(IntEnum):
     PLACE = 56
     ROOT_HERE = 57
     ROOT_LEAVE = 58
+    LEAF = 59
     REBORN = 60
 
 
