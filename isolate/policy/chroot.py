@@ -34,6 +34,15 @@ def in_order(values: Any) -> tuple[Mount, ...]:
     return tuple(values)
 
 
+def united(ours: tuple[Mount, ...], theirs: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """Both, in order. Raises: PolicyConflict, where two different things are at one place."""
+    for each in theirs:
+        here = [other for other in ours if other.target == each.target]
+        if here and each not in here:
+            here[-1].narrow(each)
+    return tuple(dict.fromkeys((*ours, *theirs)))
+
+
 @frozen
 class Chroot(Primitive):
     """A root of its own; the old one is detached.
@@ -94,5 +103,5 @@ class Chroot(Primitive):
             write=write,
             tmp=tighter(self.tmp, inner.tmp),
             interpreter=self.interpreter and inner.interpreter,
-            mounts=tuple(dict.fromkeys((*self.mounts, *inner.mounts))),
+            mounts=united(self.mounts, inner.mounts),
         )
