@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from isolate import guard
+from isolate import guard, learning
 from isolate.checkup import doctor
 from isolate.completed import Completed
+from isolate.confine import confine
 from isolate.errors import (
     CpuTimeLimitExceeded,
     FileSizeLimitExceeded,
@@ -29,9 +30,11 @@ from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.handlers import Answer
 from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
@@ -42,19 +45,24 @@ from isolate.policy.rules import Action, Arg, Errno, Rule
 from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
+from isolate.supervise.handlers import Notified
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.stats import Stats
 from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 guard.install()
+learning.bind()
 verbs.bind()
 
 __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "AppArmorProfile",
+    "Answer",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -78,6 +86,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "Network",
+    "Notified",
     "OutputLimitExceeded",
     "PidsLimitExceeded",
     "Policy",
@@ -99,8 +108,10 @@ __all__ = [
     "Timing",
     "Usage",
     "Violated",
+    "Violation",
     "allow",
     "call",
+    "confine",
     "doctor",
     "outside",
     "run",

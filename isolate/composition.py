@@ -10,6 +10,7 @@ from typing import Any
 from isolate import profiles
 from isolate.errors import PolicyError
 from isolate.policy import allow as tokens
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -49,7 +50,7 @@ NAMES = frozenset(
         *CGROUP,
         *"""
             time pids root read write tmp files env cwd hostname uid gid caps
-            network rlimits seccomp landlock
+            network rlimits seccomp landlock apparmor
         """.split(),
     )
 )
@@ -199,6 +200,16 @@ def access(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[Landlock]:
     return view + ([] if wanted is None else [wanted])
 
 
+def profile(short: Mapping[str, Any]) -> list[AppArmorProfile]:
+    """A profile, or the name of one that is loaded; none unless given."""
+    wanted = short.get("apparmor")
+    if isinstance(wanted, str):
+        return [AppArmorProfile(wanted)]
+    if wanted is not None and not isinstance(wanted, AppArmorProfile):
+        raise PolicyError(f"apparmor= takes an AppArmorProfile or a name, not {wanted!r}")
+    return [] if wanted is None else [wanted]
+
+
 def compose(
     primitives: Iterable[Any],
     short: Mapping[str, Any],
@@ -225,7 +236,7 @@ def compose(
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
     items += [*links(short, spaces), *filters(short, allow)]
-    items += access(short, allow)
+    items += [*access(short, allow), *profile(short)]
     if spaces.mount:
         items += [] if roots else [root_of(short)]
         items += file_mounts(short.get("files"))

@@ -40,10 +40,14 @@ ARM = evolve(ORDINARY, arch="aarch64")
 NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups to write
     ROOT_V1, sys_admin=False, cgroup=CgroupFacts(why="no cgroup file system is mounted")
 )
+LISTENING = evolve(  # what a machine of today has: refused calls are reported
+    ROOT_V1, seccomp_flags=("tsync", "spec_allow", "new_listener", "wait_killable_recv")
+)
 ALL = {
     "root-v1": ROOT_V1,
     "ordinary": ORDINARY,
     "old-5.15": OLD,
     "aarch64": ARM,
     "nested": NESTED,
+    "listening": LISTENING,
 }

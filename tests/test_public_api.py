@@ -6,15 +6,18 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
+    INFINITY INHERIT Action Answer AppArmorProfile Arg Box CapabilitySet CgroupLimit
+    Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
-    Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
+    Namespace Network Notified OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
     SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    Violation
     Stats
     allow
     call
+    confine
     doctor
     outside
     run

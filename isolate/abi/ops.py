@@ -63,6 +63,7 @@ class OpCode(IntEnum):
     TIMENS = 46
     IDMAP = 47
     SETSCHED = 48
+    SECCOMP_NOTIFY = 49
     PLACE = 56
     ROOT_HERE = 57
     ROOT_LEAVE = 58

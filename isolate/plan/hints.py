@@ -25,6 +25,11 @@ CANT_PASS = (
 FORBIDDEN = {
     (OpCode.SETHOSTNAME, errno.EPERM): ("hostname", "sethostname is refused", SECCOMP),
     (OpCode.SETHOSTNAME, errno.ENOSYS): ("hostname", "sethostname is refused", SECCOMP),
+    (OpCode.APPARMOR, errno.ENOENT): (
+        "apparmor",
+        "the kernel has no profile of that name",
+        "AppArmorProfile.load()",
+    ),
 }
 
 BY_OP = {
@@ -57,6 +62,16 @@ BY_OP = {
     (OpCode.SETRESUID, errno.EINVAL): "the user namespace has no such id",
     (OpCode.SETRESGID, errno.EINVAL): "the user namespace has no such id",
     (OpCode.RLIMIT, errno.EPERM): "only CAP_SYS_RESOURCE may raise a hard limit",
+    (OpCode.APPARMOR, errno.EINVAL): "AppArmor is not in force, or takes no such name",
+    (OpCode.APPARMOR, errno.EACCES): "the caller's own profile doesn't let it change to this one: "
+    "a change_profile rule, or stack=True",
+    (OpCode.APPARMOR, errno.EPERM): "under no_new_privs a confined caller may only add a profile: "
+    "stack=True",
+    (OpCode.APPARMOR, errno.EKEYREJECTED): "the kernel holds the profile in another mode: "
+    "complain=True is for a profile that only logs",
+    (OpCode.LANDLOCK_PATH, errno.ENOENT): "a path of Landlock(read=, write=, execute=) must exist",
+    (OpCode.LANDLOCK_RESTRICT, errno.E2BIG): "the kernel takes 16 layers of Landlock, and they are "
+    "used up",
 }
 BY_STEP = {
     ("open_ns", errno.ESRCH): "that process has ended, or its number is another's by now",

@@ -22,6 +22,7 @@ from typing import Any
 from attrs import NOTHING, fields
 
 from isolate.errors import PolicyError
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -34,7 +35,7 @@ from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.rlimit import INFINITY, Rlimit
 from isolate.policy.rules import Action, Compare, Condition, Errno, Layer, Rule
-from isolate.policy.seccomp import SeccompFilter
+from isolate.policy.seccomp import SeccompFilter, silence
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,6 +58,7 @@ TABLES: dict[str, type[Any]] = {
     "deadline": Deadline,
     "seccomp": SeccompFilter,
     "landlock": Landlock,
+    "apparmor": AppArmorProfile,
 }
 NAMES = {kind: name for name, kind in TABLES.items()}
 NESTED: dict[str, type[Any]] = {
@@ -67,7 +69,11 @@ NESTED: dict[str, type[Any]] = {
     "seccomp.layers.rules": Rule,
     "seccomp.layers.rules.conditions": Condition,
 }
-ABSENT: dict[type[Any], tuple[str, ...]] = {Chroot: ("path",), IdMap: ("outside",)}  # None
+ABSENT: dict[type[Any], tuple[str, ...]] = {  # None
+    Chroot: ("path",),
+    AppArmorProfile: ("name",),
+    IdMap: ("outside",),
+}
 ACTION = re.compile(r"errno\((\w+)\)")
 BIG = 1 << 63  # what a TOML integer can't hold
 
@@ -123,6 +129,8 @@ def to_dict(policy: Policy) -> dict[str, Any]:
         name = NAMES.get(type(item))
         if name is None:
             raise PolicyError(f"a {type(item).__name__} can't be written to a file")
+        if isinstance(item, SeccompFilter) and item.handlers:
+            raise PolicyError("a handler is a function: it can't be written to a file")
         if isinstance(item, Mount):
             document.setdefault(name, []).append(table(item))
         else:
@@ -216,6 +224,11 @@ def pairs(value: Any) -> tuple[tuple[str, str], ...]:
     return found
 
 
+def refused(why: str) -> Any:
+    """Raises: PolicyError."""
+    raise PolicyError(why)
+
+
 SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Mount, "data"): content,
     (Mount, "lower"): tuple,
@@ -225,6 +238,8 @@ SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Layer, "unknown"): action,
     (Layer, "arches"): tuple,
     (SeccompFilter, "skipped"): tuple,
+    (SeccompFilter, "handlers"): lambda value: refused("a handler is a function, not text"),
+    (SeccompFilter, "silent"): silence,
     (Condition, "compare"): Compare,
     (Condition, "value"): number,
     (Condition, "mask"): number,

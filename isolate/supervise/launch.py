@@ -18,11 +18,12 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, joining, steps, stock
+from isolate.supervise import channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
+from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
 from isolate.supervise.setup import (
     ANSWER_SECONDS,
@@ -33,6 +34,7 @@ from isolate.supervise.setup import (
 )
 from isolate.supervise.start import Init, read_records, start_init
 from isolate.supervise.timing import Timing
+from isolate.supervise.violations import Violation
 
 __all__ = ["Session"]
 
@@ -65,6 +67,7 @@ class Session:
         self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
+        self.supervisor: Supervisor | None = None
         self.counted_extra = Extra()
         self.freezer = Freezer()
 
@@ -77,7 +80,10 @@ class Session:
         """
         began = time.monotonic()
         try:
+            if self.plan.watch is not None:
+                self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
+            self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
                 self.init = self.first_init()
@@ -154,6 +160,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
+        program = confined.named_program(program, self.made.profile)
         with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
@@ -163,8 +170,12 @@ class Session:
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
+        notify, log = None, None
         try:
             named = {**self.made.fds, **fds, "record": write_fd}
+            if self.supervisor is not None:
+                notify, log = self.supervisor.listen()
+                named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
@@ -174,10 +185,14 @@ class Session:
             raise
         finally:
             os.close(write_fd)
+            if notify is not None:
+                notify.close()
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd)
+            process.log = log
+            return process
         except BaseException:
             status.close()
             raise
@@ -204,11 +219,17 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            confined.confirm(ops, process)
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
         return process
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused calls of all its programs so far."""
+        return () if self.supervisor is None else self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
@@ -295,5 +316,7 @@ class Session:
                 self.extra()
                 self.freezer.close()
             finally:
+                if self.supervisor is not None:
+                    self.supervisor.close()
                 self.closed = True
                 self.undo.close()

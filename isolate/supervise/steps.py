@@ -15,7 +15,7 @@ from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, freezer, joining, trees
+from isolate.supervise import cgroupfs, confined, freezer, joining, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -34,6 +34,7 @@ class Prepared:
     idmap_fd: int = -1
     absent: set[str] = Factory(set)
     id_map: Step | None = None
+    profile: str = ""
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
     stocked: bool = False
@@ -111,6 +112,13 @@ def make_leaf(step: Step, made: Prepared) -> None:
     made.fds.update(made.leaf.join_fds)
 
 
+def see_to_profile(step: Step, made: Prepared) -> None:
+    """The box's AppArmor profile: loaded if it is temporary, else looked for."""
+    made.profile, temporary = confined.prepare(step)
+    if temporary is not None:
+        made.undo.callback(temporary.close)
+
+
 def find_template(step: Step, made: Prepared) -> None:
     """The mount tree, made by an earlier box of such a policy, or now."""
     made.template = templates.get(made.template_ops)
@@ -122,6 +130,7 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "apparmor": see_to_profile,
     "template": find_template,
 }
 

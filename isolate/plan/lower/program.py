@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import capabilities, landlock, rlimit, seccomp
+from isolate.plan.lower import apparmor, capabilities, landlock, rlimit, seccomp
 from isolate.plan.lower.cgroup import controllers
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Vector
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -84,6 +85,9 @@ def lower_credentials(draft: Draft) -> None:
 
 def lower_exec(draft: Draft) -> None:
     """The report that set-up is done, and what is in force from here on."""
+    profile = draft.policy.get(AppArmorProfile)
+    if profile is not None:
+        apparmor.lower(profile, draft)
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
