@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded hosts, for tests that ask no machine."""
+"""Small made-up hosts for tests that ask no machine; recorded ones are in tests/museum."""
 
 from __future__ import annotations
 
