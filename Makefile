@@ -79,3 +79,8 @@ bench-check: $(VENV)/done
 # Where the last microseconds go.
 bench-profile: $(VENV)/bench
 	$(BIN)/python -m bench.profile $(BENCH)
+
+# What a filter costs: ours against libseccomp's list and tree, and none.
+.PHONY: bench-seccomp
+bench-seccomp: $(VENV)/done
+	$(BIN)/python -m bench.seccomp_cost $(BENCH)
