@@ -22,7 +22,7 @@ CHILD_SOURCES = (
     "child_mount.c",
     "child_root.c",
 )
-PARENT_SOURCES = ("plan.c", "spawn.c", "enter.c")
+PARENT_SOURCES = ("plan.c", "spawn.c", "stock.c", "enter.c")
 INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "init_tree.c", "plan.c", *CHILD_SOURCES)
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")

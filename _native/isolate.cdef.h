@@ -159,7 +159,7 @@ struct iso_record {
 struct iso_spawned {
 	int32_t pid;
 	int32_t pidfd;
-	int32_t entered; /* of a failure: 0 if it was the entry into `mount_ns` */
+	int32_t entered; /* of a failure: 0 if it was the entry into a namespace */
 };
 
 /* Check a blob. 0, or -EINVAL with *where = offset of what is wrong. */
@@ -170,6 +170,18 @@ int iso_plan_check(const void *blob, size_t size, uint32_t *where);
  * 0 or -errno of clone; failures of ops come as iso_fail records on the plan's pipe. */
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
+
+/* The same, entering several namespaces first: fds by place, -1 for none. */
+#define ISO_SPACE_NET   0
+#define ISO_SPACE_IPC   1
+#define ISO_SPACE_MOUNT 2
+#define ISO_SPACES      3
+int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
+		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out);
+
+/* Descriptors of a new network namespace, whose loopback is up, and of a new IPC namespace; both
+ * owned by this process's user namespace.  0 or -errno. */
+int iso_make_spaces(int32_t *net_fd, int32_t *ipc_fd);
 
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */

@@ -3,6 +3,7 @@
  * Where memory is shared the child runs on a stack of its own inside this frame, and this thread
  * sleeps until its exec (CLONE_VFORK): the cost does not grow with the caller's memory. */
 #include "child.h"
+#include "spawn.h"
 
 #include <linux/sched.h>
 #include <asm/signal.h>
@@ -16,7 +17,7 @@ struct start {
 	int32_t fds[2 * ISO_MAX_SLOTS];
 	struct clone_args args;
 	char *stack;
-	int32_t mount_ns;
+	const int32_t *spaces; /* ISO_SPACE_*: what to enter first, -1: nothing */
 	int32_t entered;
 	long result; /* of start_entered's clone */
 };
@@ -94,11 +95,23 @@ static long start_shared(struct start *start)
 	return clone_shared(&start->args, start->stack, ISO_CHILD_STACK, child_entry, start);
 }
 
-/* In a thread of its own, whose mount namespace and root nobody else has: the caller's stay. */
+/* The mount namespace last: it needs rights that the others don't take away, and sets the root. */
+static long enter_spaces(const int32_t *spaces)
+{
+	static const uint64_t kinds[ISO_SPACES] = {CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWNS};
+	for (int i = 0; i < ISO_SPACES; i++) {
+		long r = spaces[i] < 0 ? 0 : sys(setns, spaces[i], kinds[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* In a thread whose namespaces and root nobody else has: the caller's stay. */
 static void entry_thread(void *arg)
 {
 	struct start *start = arg;
-	start->result = sys(setns, start->mount_ns, CLONE_NEWNS);
+	start->result = enter_spaces(start->spaces);
 	if (start->result == 0) {
 		start->entered = 1;
 		start->result = start_shared(start);
@@ -107,14 +120,19 @@ static void entry_thread(void *arg)
 		(void)sys(exit, 0);
 }
 
-/* The child starts with a copy of another mount namespace than ours.  Its parent is this process:
- * a thread's children are its process's. */
-static long start_entered(struct start *start)
+long iso_in_thread(void (*fn)(void *), void *arg)
 {
 	char stack[ISO_ENTRY_STACK] __attribute__((aligned(16)));
 	struct clone_args args = {.flags = CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES |
 					   CLONE_SYSVSEM};
-	long r = clone_shared(&args, stack, sizeof stack, entry_thread, start);
+	return clone_shared(&args, stack, sizeof stack, fn, arg);
+}
+
+/* The child starts in other namespaces than ours, or with a copy of one.  Its parent is this
+ * process: a thread's children are its process's. */
+static long start_entered(struct start *start)
+{
+	long r = iso_in_thread(entry_thread, start);
 	return r < 0 ? r : start->result;
 }
 
@@ -131,8 +149,23 @@ static long start_copied(struct start *start)
 	return r;
 }
 
+static int enters_any(const int32_t *spaces)
+{
+	for (int i = 0; i < ISO_SPACES; i++)
+		if (spaces[i] >= 0)
+			return 1;
+	return 0;
+}
+
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out)
+{
+	const int32_t spaces[ISO_SPACES] = {-1, -1, mount_ns};
+	return iso_spawn_in(blob, size, slots, n_slots, shares_memory, spaces, out);
+}
+
+int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
+		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out)
 {
 	char stack[ISO_CHILD_STACK] __attribute__((aligned(16)));
 	struct start start;
@@ -143,7 +176,8 @@ int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 
 	if (iso_plan_check(blob, size, &where) < 0 || plan->n_slots != n_slots)
 		return -EINVAL;
-	if (mount_ns >= 0 && !shares_memory)
+	int enters = enters_any(spaces);
+	if (enters && !shares_memory)
 		return -EINVAL;
 	for (uint32_t i = 0; i < n_slots; i++)
 		start.fds[i] = slots[i];
@@ -154,15 +188,15 @@ int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		.exit_signal = SIGCHLD,
 	};
 	start.stack = stack;
-	start.mount_ns = mount_ns;
-	start.entered = mount_ns < 0;
+	start.spaces = spaces;
+	start.entered = !enters;
 	/* No handler of the caller may run in the child, on the caller's memory. */
 	long r = sys(rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof old);
 	if (r < 0)
 		return (int)r;
 	r = !shares_memory ? start_copied(&start)
-	    : mount_ns < 0 ? start_shared(&start)
-			   : start_entered(&start);
+	    : enters       ? start_entered(&start)
+			   : start_shared(&start);
 	long mask = sys(rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
 	out->entered = start.entered;
 	if (r < 0)

@@ -25,21 +25,24 @@
  * recursive.  fs: s0 type, s1 path, s2 options, n0 attributes.  rebind: s0 path, n0 attributes, may be
  * absent.  mask: s0 path, n0 1 directory or 0 file.  attr: s0 path, n0 attributes.  hostname: s0.
  * gids, uids: n0.  join: s0 a `tasks` file, opened by the parent.  cloexec: n0 lowest.  rlimit: n0
- * which, n1 soft, n2 hard.  umask, securebits: n0.  chdir: s0.  seccomp: s1 filter. */
-#define FLOOR_STEPS(X)                                                                             \
-	X(propagation)                                                                             \
-	X(root) X(dir) X(file) X(link) X(bind) X(fs) X(rebind) X(mask) X(attr) X(pivot)            \
-		X(hostname) X(keyring) X(loopback) X(gids) X(uids) X(dumpable) X(join) X(setsid)   \
-			X(cloexec) X(stdio) X(rlimit) X(umask) X(chdir) X(securebits) X(bounding)  \
-				X(capset) X(no_new_privs) X(seccomp)
+ * which, n1 soft, n2 hard.  umask, securebits: n0.  chdir: s0.  seccomp: s1 filter.  ruleset: n0 files,
+ * n1 network, n2 scopes.  allow_path: s0 path, n0 rights.  allow_port: n0 rights, n1 port. */
+/* clang-format off */
+#define FLOOR_STEPS(X) \
+	X(propagation) X(root) X(dir) X(file) X(link) X(bind) X(fs) X(rebind) X(mask) X(attr) \
+	X(pivot) X(hostname) X(keyring) X(loopback) X(gids) X(uids) X(dumpable) X(join) X(setsid) \
+	X(cloexec) X(stdio) X(rlimit) X(umask) X(chdir) X(securebits) X(bounding) X(capset) \
+	X(no_new_privs) X(seccomp) X(ruleset) X(allow_path) X(allow_port) X(restrict)
+/* clang-format on */
 #define FLOOR_CODE(name) FL_##name,
 enum floor_code { FLOOR_STEPS(FLOOR_CODE) FL_CODES };
 
 /* Stretches of one launch, in order; each stamp is the end of its stretch. */
-#define FLOOR_PHASES(X)                                                                            \
-	X(cgroup)                                                                                  \
-	X(clone) X(maps) X(trees) X(ids) X(init) X(names) X(network) X(mount) X(root) X(session)   \
-		X(limits) X(caps) X(filter) X(start) X(run) X(end) X(remove)
+/* clang-format off */
+#define FLOOR_PHASES(X) \
+	X(cgroup) X(clone) X(maps) X(trees) X(ids) X(init) X(names) X(network) X(mount) X(root) \
+	X(landlock) X(session) X(limits) X(caps) X(filter) X(start) X(run) X(end) X(remove)
+/* clang-format on */
 #define FLOOR_ENUM(name) PH_##name,
 enum floor_phase { FLOOR_PHASES(FLOOR_ENUM) PH_COUNT };
 
@@ -59,7 +62,7 @@ struct floor_arena {
 	uint64_t clone_flags;
 	const char *uid_map, *gid_map, *program;
 	int32_t error, error_step;
-	int32_t root_fd, null_fd, out_fd, err_fd;
+	int32_t root_fd, null_fd, out_fd, err_fd, ruleset_fd;
 	uint32_t template; /* the root was made before: only fresh steps are left */
 	uint32_t live;     /* how many programs init starts, each waited for; else one */
 	int32_t status;

@@ -5,7 +5,9 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/fcntl.h>
 #include <linux/keyctl.h>
+#include <linux/landlock.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
 #include <linux/seccomp.h>
@@ -144,4 +146,35 @@ long do_seccomp(struct floor_arena *a, const struct floor_step *s)
 	struct sock_fprog program = {(unsigned short)(s->len[1] / 8),
 				     (struct sock_filter *)(uintptr_t)s->s[1]};
 	return sys(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+}
+
+long do_ruleset(struct floor_arena *a, const struct floor_step *s)
+{
+	long fd = sys(landlock_create_ruleset, s->n, sizeof s->n, 0);
+	a->ruleset_fd = (int32_t)fd;
+	return fd < 0 ? fd : 0;
+}
+
+long do_allow_path(struct floor_arena *a, const struct floor_step *s)
+{
+	struct landlock_path_beneath_attr attr = {.allowed_access = s->n[0]};
+	long fd = sys(openat, AT_FDCWD, s->s[0], O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	attr.parent_fd = (int32_t)fd;
+	long r = sys(landlock_add_rule, a->ruleset_fd, LANDLOCK_RULE_PATH_BENEATH, &attr, 0);
+	(void)sys(close, fd);
+	return r;
+}
+
+long do_allow_port(struct floor_arena *a, const struct floor_step *s)
+{
+	return sys(landlock_add_rule, a->ruleset_fd, 2 /* LANDLOCK_RULE_NET_PORT */, s->n, 0);
+}
+
+long do_restrict(struct floor_arena *a, const struct floor_step *s)
+{
+	long r = sys(landlock_restrict_self, a->ruleset_fd, s->n[0]);
+	(void)sys(close, a->ruleset_fd);
+	return r;
 }

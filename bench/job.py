@@ -19,13 +19,19 @@ from isolate.supervise.cgroupfs import controllers_of, mounts
 __all__ = ["job_text", "remove_groups"]
 
 PHASES = """
-    cgroup clone maps trees ids init names network mount root session limits caps filter start run
-    end remove
+    cgroup clone maps trees ids init names network mount root landlock session limits caps filter
+    start run end remove
 """.split()
 EARLY, BOX, PROGRAM = range(3)
 COUNT = itertools.count()
 SKIPPED = {OpCode.READY, OpCode.EXEC}  # our own report; the exec is the floor's last step anyway
-IMPLIED = {OpCode.SETGROUPS, OpCode.ROOT_HERE, OpCode.ROOT_LEAVE}  # with the gid; with a template
+IMPLIED = {OpCode.SETGROUPS, OpCode.ROOT_HERE}  # with the gid; with a template
+LANDLOCK = {
+    OpCode.LANDLOCK_CREATE: "ruleset",
+    OpCode.LANDLOCK_PATH: "allow_path",
+    OpCode.LANDLOCK_PORT: "allow_port",
+    OpCode.LANDLOCK_RESTRICT: "restrict",
+}
 
 
 def line(
@@ -128,6 +134,10 @@ class Job:
     def simple(self, op: Op, part: int) -> bool:
         """Ops that are one step with the same arguments."""
         code, text = op.code, (op.strs[0] if op.strs else b"") or b""
+        if code in LANDLOCK:
+            phase = "landlock" if part == BOX else "filter"
+            self.add(LANDLOCK[code], phase, part, text, nums=op.nums)  # type: ignore[arg-type]
+            return True
         table = {
             OpCode.PROPAGATION: ("propagation", "mount"),
             OpCode.PIVOT_ROOT: ("pivot", "root"),
@@ -157,6 +167,9 @@ class Job:
             self.bind(op)
         elif op.code is OpCode.MOUNT_NEW:
             self.file_system(op)
+        elif op.code is OpCode.ROOT_LEAVE:
+            self.add("pivot", "root", BOX)
+            self.lines[-1] = only(self.lines[-1], 3)
         elif op.code is OpCode.PLACE:
             self.place(op)
         elif op.code is OpCode.ROOT_TMPFS:
@@ -244,9 +257,8 @@ def job_text(plan: Plan, base: int = 1 << 30) -> str:
     job.fresh = True
     for op in plan.setup:
         job.setup(op)
-    if plan.template:  # its own pivot_root comes last; without it the box's does
+    if plan.template:  # without one pivot_root comes where the box leaves its root alone
         pivot = next(i for i, text in enumerate(job.lines) if text.startswith("step pivot "))
-        job.lines.append(only(job.lines[pivot], 3))
         job.lines[pivot] = only(job.lines[pivot], 2)
     box = job.lines
     job.lines = list(job.joins())

@@ -42,7 +42,8 @@ def as_text(table: Table) -> str:
     for budget, found in table.ratios:
         told = verdict(budget, found)
         what = f"{budget.over} / {budget.under}: {found.value:.2f} x"
-        lines.append(f"  {what} [{found.low:.2f} to {found.high:.2f}]  {told}".rstrip())
+        quiet = f"undisturbed {found.quiet:.2f} x"
+        lines.append(f"  {what} [{found.low:.2f} to {found.high:.2f}], {quiet}  {told}".rstrip())
     lines += [f"  {remark}" for remark in table.remarks]
     return "\n".join(lines)
 
@@ -72,6 +73,7 @@ def table_json(table: Table) -> dict[str, Any]:
                 "value": found.value,
                 "low": found.low,
                 "high": found.high,
+                "quiet": found.quiet,
                 "limit": budget.limit,
                 "least": budget.least,
                 "met": budget.kept(found),

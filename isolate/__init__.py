@@ -44,6 +44,7 @@ from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.stats import Stats
+from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 
@@ -103,4 +104,5 @@ __all__ = [
     "doctor",
     "outside",
     "run",
+    "stock",
 ]

@@ -7,10 +7,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from attrs import frozen
+
 from isolate import _native  # type: ignore[attr-defined,unused-ignore]
 from isolate.errors import IsolateError
 
-__all__ = ["FAIL_SIZE", "INIT_PATH", "RECORD_SIZE", "check", "enter", "parse_fail", "spawn"]
+__all__ = [
+    "FAIL_SIZE",
+    "INIT_PATH",
+    "RECORD_SIZE",
+    "Spaces",
+    "check",
+    "enter",
+    "make_spaces",
+    "parse_fail",
+    "spawn",
+]
 
 ffi, lib = _native.ffi, _native.lib
 
@@ -34,13 +46,22 @@ def check(blob: bytes) -> int | None:
     return None if ok == 0 else int(where[0])
 
 
+@frozen
+class Spaces:
+    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours."""
+
+    net: int = -1
+    ipc: int = -1
+    mount: int = -1
+
+
+OURS: Spaces = Spaces()
+
+
 def spawn(
-    blob: bytes, fds: Sequence[int], *, shares_memory: bool, mount_ns: int = -1
+    blob: bytes, fds: Sequence[int], *, shares_memory: bool, spaces: Spaces = OURS
 ) -> tuple[int, int]:
     """Start a process that runs the plan; returns (pid, pidfd).
-
-    Args:
-        mount_ns: the fd of a mount namespace that the process starts with a copy of; -1: ours.
 
     Raises: OSError of clone3 or setns. What fails later is told on the plan's record pipe.
     """
@@ -48,13 +69,24 @@ def spawn(
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    error = lib.iso_spawn(
-        buffer, len(blob), slots, len(fds), int(shares_memory), mount_ns, out
-    )
+    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount])
+    error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
         call = "clone3" if out.entered else "setns"
         raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
+
+
+def make_spaces() -> tuple[int, int]:
+    """Descriptors of a new network namespace, with its loopback up, and a new IPC namespace.
+
+    Raises: OSError of clone3, unshare or ioctl.
+    """
+    net, ipc = ffi.new("int32_t *"), ffi.new("int32_t *")
+    error = lib.iso_make_spaces(net, ipc)
+    if error < 0:
+        raise OSError(-error, os.strerror(-error), "unshare")
+    return int(net[0]), int(ipc[0])
 
 
 def enter(blob: bytes, fds: Sequence[int]) -> None:

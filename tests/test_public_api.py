@@ -12,7 +12,13 @@ PUBLIC = """
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
     PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
     SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
-    allow call outside run Stats doctor
+    Stats
+    allow
+    call
+    doctor
+    outside
+    run
+    stock
 """
 
 

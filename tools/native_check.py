@@ -50,7 +50,7 @@ TRAPPING = ("-g", "-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
 
 
 def run_sanitized(into: Path, warnings: list[str], child: list[str]) -> bool:
-    """Build and run tests/native/test_parent.c: what runs in the caller, under ASan and UBSan."""
+    """Build and run tests/native/test_parent.c and what runs in the caller, under sanitizers."""
     flags = [*warnings, *(each for each in child if "distribute" not in each), *TRAPPING]
     folder = into / "sanitized"
     folder.mkdir()

@@ -10,7 +10,16 @@ from attrs import evolve
 
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
-from isolate.plan.lower import cgroup, chroot, deadline, landlock, namespace, program, seccomp
+from isolate.plan.lower import (
+    cgroup,
+    chroot,
+    deadline,
+    landlock,
+    namespace,
+    program,
+    seccomp,
+    template,
+)
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
@@ -116,6 +125,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
     plan = Plan(
         clone_flags=draft.clone_flags,
         template=in_order(draft.template),
+        stockable=template.stockable(draft),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),

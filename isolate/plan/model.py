@@ -107,6 +107,7 @@ class Plan:
         clone_flags: CLONE_NEW* of the process that becomes the box's init.
         template: ops that make the mount tree which the box starts with a copy of; run once
             for all boxes, in a process of their own. Empty: the box makes its own.
+        stockable: whether its network and IPC namespaces may be made ahead, by the caller's rights.
         setup: ops that init runs once.
         program: ops that each program's process runs before its exec; the last is EXEC.
         steps: what the parent does, in order, before init is asked to set up.
@@ -116,6 +117,7 @@ class Plan:
 
     clone_flags: int = 0
     template: tuple[Op, ...] = ()
+    stockable: bool = False
     setup: tuple[Op, ...] = ()
     program: tuple[Op, ...] = ()
     steps: tuple[Step, ...] = ()

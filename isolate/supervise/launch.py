@@ -13,11 +13,12 @@ from contextlib import ExitStack, closing
 from attrs import evolve
 
 from isolate import native
+from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, steps
+from isolate.supervise import channel, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
@@ -79,7 +80,7 @@ class Session:
             steps.prepare(self.plan, self.made)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = start_init(self.plan.clone_flags, self.made.mount_ns)
+                self.init = self.start_init()
             self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
@@ -89,6 +90,19 @@ class Session:
             self.close()
             raise
         return self
+
+    def start_init(self) -> Init:
+        """With a pair of the stock's where the plan may have one and one is there."""
+        pair = stock.take() if self.plan.stockable else None
+        if pair is None:
+            return start_init(self.plan.clone_flags, native.Spaces(mount=self.made.mount_ns))
+        try:
+            spaces = native.Spaces(*pair, self.made.mount_ns)
+            self.made.stocked = True
+            return start_init(self.plan.clone_flags & ~(CLONE_NEWNET | CLONE_NEWIPC), spaces)
+        finally:
+            for fd in pair:
+                os.close(fd)
 
     def settle(self) -> Session:
         """Wait until the box is set up. Raises: LaunchError; then everything is undone."""
@@ -107,9 +121,10 @@ class Session:
 
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
+        ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
         if not self.made.absent:
-            return self.plan.setup
-        return tuple(op for op in self.plan.setup if not self.made.absent.intersection(op.slots))
+            return ops
+        return tuple(op for op in ops if not self.made.absent.intersection(op.slots))
 
     @property
     def alive(self) -> Init:

@@ -170,11 +170,11 @@ def read_records(fd: int, seconds: float | None = None) -> bytes:
     return data
 
 
-def start_init(clone_flags: int, mount_ns: int = -1) -> Init:
+def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     """Start isolate-init in new namespaces.
 
     Args:
-        mount_ns: the fd of a mount namespace that its own is a copy of; -1: the caller's.
+        spaces: what it enters before: a stock's namespaces, a template of the mounts.
 
     Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
     """
@@ -191,15 +191,13 @@ def start_init(clone_flags: int, mount_ns: int = -1) -> Init:
     }
     try:
         fds = [named[name] for name in encoded.slots]
-        pid, pidfd = native.spawn(
-            encoded.blob, fds, shares_memory=True, mount_ns=mount_ns
-        )
+        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True, spaces=spaces)
     except OSError as error:
         ours.close()
         os.close(read_fd)
         about = f"clone3 with {flags.namespace_names(clone_flags)}"
         if error.filename == "setns":
-            about = "enter the template of the mount tree"
+            about = "enter the template of the mount tree, and the stock's namespaces"
         op = Op(code=OpCode.UNSHARE, phase=Phase.NAMESPACE, about=about)
         number = error.errno or 0
         raise LaunchError(0, op, number, hint(op, number, None), steps=len(ops)) from error

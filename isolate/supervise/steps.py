@@ -47,6 +47,7 @@ class Prepared:
     id_map: Step | None = None
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
+    stocked: bool = False
 
     @property
     def mount_ns(self) -> int:

@@ -12,6 +12,7 @@ from isolate.plan.bpf.assemble import assemble
 from isolate.plan.bpf.evaluate import run
 from isolate.policy.rules import ALLOW, Layer
 from tests.conftest import TEST_DATA
+from tests.documented import DOCUMENTED
 from tests.live.test_seccomp_oracle import agree
 
 ARCH = os.uname().machine
@@ -20,17 +21,6 @@ TABLE = numbers(ARCH)
 MOBY = TEST_DATA / "moby-seccomp"
 PODMAN = "/usr/share/containers/seccomp.json"
 VALUES = [0, 1, 2, 8, 0x20000, 0x20008, 0xFFFFFFFF, 38, 40, 0x7E020000, 0x10000000, 17, 1 << 32]
-# Docker's documentation, "Significant syscalls blocked by the default profile"; ptrace and
-# process_vm_* are let in since Linux 4.8, clone by its flags.
-DOCUMENTED = """
-    acct add_key bpf clock_settime create_module delete_module finit_module get_kernel_syms
-    get_mempolicy init_module ioperm iopl kcmp kexec_file_load kexec_load keyctl lookup_dcookie
-    mbind mount move_pages nfsservctl open_by_handle_at perf_event_open pivot_root query_module
-    quotactl reboot request_key set_mempolicy setns settimeofday stime swapon swapoff sysfs
-    _sysctl umount umount2 unshare uselib userfaultfd ustat vm86 vm86old
-""".split()
-
-
 def tuples():
     """Every call with the arguments that any rule of such profiles looks at."""
     for call in sorted(TABLE):

@@ -25,6 +25,7 @@ LD_W_ABS, JA, JEQ, JGT, JGE, AND, RET = 0x20, 0x05, 0x15, 0x25, 0x35, 0x54, 0x06
 OFFSET_NR, OFFSET_ARCH, OFFSET_ARGS = 0, 4, 16  # struct seccomp_data, linux/seccomp.h
 LOW = 0xFFFFFFFF
 LAST = 1 << 32
+MOST_EXCEPTIONS = 1  # asked for by itself, where a search would ask twice
 Run = tuple[int, tuple[Rule, ...], Action]
 RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
     "kill_process": 0x80000000,
@@ -250,11 +251,26 @@ def half(sums: list[int], first: int, last: int) -> int:
     return at - (at > first + 1 and middle - sums[at - 1] < sums[at] - middle)
 
 
+def exceptions(parts: list[Run], first: int, last: int) -> tuple[Run, list[Run]] | None:
+    """The widest of some runs, and the others, if these are few and of one number each."""
+    ends = [part[0] for part in parts[first + 1 : last + 1]] + [LAST]
+    sizes = [end - part[0] for part, end in zip(parts[first:last], ends, strict=False)]
+    common = parts[first + sizes.index(max(sizes))]
+    others = [at for at in range(last - first) if parts[first + at][1:] != common[1:]]
+    if len(others) > MOST_EXCEPTIONS or any(sizes[at] > 1 for at in others):
+        return None
+    return common, [parts[first + at] for at in others]
+
+
 def tree(code: Code, parts: list[Run], sums: list[int], first: int, last: int) -> int:
     """A search for the run that a number is in, balanced by weight; A holds the number."""
-    if last - first == 1:
-        _, rules, default = parts[first]
-        return decision(code, rules, default)
+    found = exceptions(parts, first, last)
+    if found:
+        common, others = found
+        label = decision(code, *common[1:])
+        for number, *answer in reversed(others):
+            label = code.branch(JEQ, number, decision(code, *answer), label)
+        return label
     middle = half(sums, first, last)
     right = tree(code, parts, sums, middle, last)
     left = tree(code, parts, sums, first, middle)

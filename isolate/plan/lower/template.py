@@ -15,8 +15,9 @@ from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.chroot import Chroot
 from isolate.policy.fields import inside
 from isolate.policy.namespace import Namespace
+from isolate.policy.network import Network
 
-__all__ = ["complete", "usable"]
+__all__ = ["complete", "stockable", "usable"]
 
 STRICT = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 CONTENT = {OpCode.FILE: 0, OpCode.MKDIR: 0, OpCode.SYMLINK: 1}  # which string is its path
@@ -39,6 +40,14 @@ def usable(draft: Draft) -> bool:
     host = draft.host
     whole = host.sys_admin and host.idmap and not host.ids_why  # no root of a container
     return bool(whole and host.euid == 0 and has_all)
+
+
+def stockable(draft: Draft) -> bool:
+    """Whether network and IPC namespaces may come from a stock: new ones, with a loopback that
+    is up, over which nobody inside has a right."""
+    network = draft.policy.get(Network)
+    is_loopback = network is not None and network.kind == "loopback"
+    return draft.has_template and is_loopback and draft.new("net") and draft.new("ipc")
 
 
 def path_of(op: Op, table: dict[OpCode, int]) -> str:
