@@ -17,6 +17,7 @@ struct iso_ctx {
 	int32_t null_fd;             /* /dev/null for masks, -1 before the first */
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
+	int32_t outside;             /* not born in the cgroup that LEAF names */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);
@@ -66,7 +67,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 
 /* clang-format off */
 #define ISO_STEPS(X) \
-	X(JOIN_CGROUP, join_cgroup) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
+	X(JOIN_CGROUP, join_cgroup) X(LEAF, leaf) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
 	X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
 	X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) X(LOOPBACK_UP, loopback_up) \
 	X(PROPAGATION, propagation) X(ROOT_TMPFS, root_tmpfs) X(ROOT_BIND, root_bind) \

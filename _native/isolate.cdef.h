@@ -104,6 +104,7 @@ struct iso_op {
 #define ISO_OP_PLACE             56
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
 #define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+#define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 #define ISO_OP_LAST              60 /* codes below it without a step are refused */
 
 /* ---- records ------------------------------------------------------------------------- */
@@ -174,11 +175,13 @@ int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
 
-/* The same, entering several namespaces first: fds by place, -1 for none. */
+/* The same, entering several namespaces first: ISO_PLACES fds by place, -1 for none. */
 #define ISO_SPACE_NET   0
 #define ISO_SPACE_IPC   1
-#define ISO_SPACE_MOUNT 2
-#define ISO_SPACES      3
+#define ISO_SPACE_MOUNT  2
+#define ISO_SPACES       3
+#define ISO_SPACE_CGROUP 3 /* the directory of a v2 cgroup, that the process is born in */
+#define ISO_PLACES       4
 int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out);
 

@@ -34,6 +34,7 @@ struct need {
 
 static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_JOIN_CGROUP] = {0, 0, 1},
+	[ISO_OP_LEAF] = {0, 0, 1},
 	[ISO_OP_SETNS] = {0, 0, 1},
 	[ISO_OP_WRITE] = {3, 0, 0},
 	[ISO_OP_SETGROUPS] = {1, 0, 0},
@@ -66,7 +67,7 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 static int known(uint16_t code)
 {
 	return code > 0 &&
-	       (code <= ISO_OP_SETSCHED || (code >= ISO_OP_PLACE && code <= ISO_OP_ROOT_LEAVE));
+	       (code <= ISO_OP_SETSCHED || (code >= ISO_OP_PLACE && code <= ISO_OP_LEAF));
 }
 
 static int strs_ok(const uint8_t *blob, uint32_t size, uint32_t first, const struct iso_op *op)

@@ -66,6 +66,7 @@ class OpCode(IntEnum):
     PLACE = 56
     ROOT_HERE = 57
     ROOT_LEAVE = 58
+    LEAF = 59
 
 
 class OpFlag(IntFlag):
