@@ -51,6 +51,7 @@ def freeze(session: Session) -> None:
         with closing(status), parent_step("have isolate-init keep the freezer"):
             status.receive(ANSWER_SECONDS)
 
+    _ = session.alive
     session.freezer.freeze(session.made.leaf, guard)
 
 
