@@ -7,7 +7,6 @@ was killed is thawed, to die. Only programs are frozen; isolate-init goes on, an
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import select
@@ -272,19 +271,19 @@ def wait_frozen(directory: str, frozen: bool, end: float) -> None:
 
 
 def kill_leaf(leaf: Any, freezer: Freezer) -> None:
-    """SIGKILL everything in a leaf, whatever it forks meanwhile. Raises: IsolateError, OSError."""
+    """SIGKILL everything in a leaf, whatever it forks meanwhile; returns when it is empty.
+
+    Raises: IsolateError, OSError.
+    """
     directories = leaf.directories
     if UNIFIED in directories:
-        try:
+        with suppress(FileNotFoundError):  # the leaf is removed, and all in it is dead
             write(directories[UNIFIED], "cgroup.kill", "1")
-            return
-        except OSError as error:  # older than Linux 5.14; or the leaf is gone, and all in it
-            if error.errno not in (errno.ENOENT, errno.EACCES):
-                raise
-    with suppress(IsolateError):  # without a freezer: kill until nobody is left
-        freezer.freeze(leaf)
-        freezer.end()
-        freezer.open()
+    else:
+        with suppress(IsolateError):  # without a freezer: kill until nobody is left
+            freezer.freeze(leaf)
+            freezer.end()
+            freezer.open()
     end = time.monotonic() + FREEZE_SECONDS
     while any(members(directory) for directory in directories.values()):
         for directory in directories.values():
