@@ -142,6 +142,9 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 /* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
  * ENDED when nothing of it is left, and EXITED on its own status socket */
 #define ISO_REQ_KILL  4
+/* fds: status, freezer.state: on v1 the frozen don't die, so thaw them there whenever all are
+ * killed; ENDED when it is kept */
+#define ISO_REQ_GUARD 5
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */

@@ -112,6 +112,7 @@ class Request(IntEnum):
     SPAWN = 2
     END = 3
     KILL = 4
+    GUARD = 5
 
 
 class Record(IntEnum):
