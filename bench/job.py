@@ -12,9 +12,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from isolate.abi.cgroup import ACCOUNTS
 from isolate.abi.ops import OpCode, OpFlag
 from isolate.plan.model import Op, Plan, Step, Vector
-from isolate.supervise.cgroupfs import controllers_of, mounts
+from isolate.supervise.cgroup_v1 import controller, mounts
 
 __all__ = ["job_text", "remove_groups"]
 
@@ -157,6 +158,7 @@ class Job:
             OpCode.NO_NEW_PRIVS: ("no_new_privs", "caps"),
             OpCode.SETHOSTNAME: ("hostname", "names"),
             OpCode.CHDIR: ("chdir", "limits"),
+            OpCode.UNSHARE: ("unshare", "session"),
         }
         if code not in table:
             return False
@@ -225,9 +227,9 @@ class Job:
         for step in self.plan.steps:
             if step.kind != "cgroup":
                 continue
-            limit = step.args[0]
-            for name in controllers_of(limit):
-                above = Path(mounts()[name]) / parent
+            limit, names, _ = step.args
+            for name in (*names, *(each for each in ACCOUNTS if each in mounts())):
+                above = Path(mounts()[controller(name)]) / parent
                 above.mkdir(exist_ok=True)
                 leaf = os.fsencode(above / own)
                 put = (b"pids.max", b"%d" % limit.pids) if name == "pids" and limit.pids else ()

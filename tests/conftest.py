@@ -83,6 +83,8 @@ FEATURES = {
     "x86_64": lambda: os.uname().machine == "x86_64",
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
+    "loop": lambda: os.path.exists("/dev/loop-control"),
+    "mksquashfs": lambda: shutil.which("mksquashfs") is not None,
     "numpy": lambda: installed("numpy"),
     "vm": lambda: "ISOLATE_VM" in os.environ,
     "landlock": lambda: landlock_level() >= 1,
