@@ -20,6 +20,7 @@ CHILD_SOURCES = (
     "child_limit.c",
     "child_lsm.c",
     "child_mount.c",
+    "child_ns.c",
     "child_root.c",
 )
 PARENT_SOURCES = ("plan.c", "spawn.c", "stock.c", "enter.c")

@@ -72,7 +72,10 @@ static void set_up(struct iso_message *m)
 	if (r == 0) {
 		ctx.phase_ns = record.phase_ns;
 		long mask = sys(umask, 0);
+		uint32_t n = ctx.plan->n_ops;
 		r = iso_run(&ctx, &record.step);
+		if (n > 0 && iso_ops(&ctx)[n - 1].code == ISO_OP_REBORN)
+			iso_tree_reopen();
 		(void)sys(umask, mask);
 		(void)sys(munmap, ctx.plan, size);
 		/* Out of reach of ptrace and /proc/PID/mem, whatever the plan says. */

@@ -66,6 +66,7 @@ _Noreturn void iso_keeper(struct iso_ctx *ctx, const struct iso_message *m, uint
 
 /* Find a /proc whose numbers are ours; without one nobody's descendants can be told apart. */
 void iso_tree_open(void);
+void iso_tree_reopen(void);
 
 /* Kill our children and their descendants, the keepers too. 0, or -errno. */
 long iso_kill_children(void);

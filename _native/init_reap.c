@@ -150,11 +150,17 @@ static _Noreturn void give_up(void)
 		(void)sys(exit_group, 1);
 }
 
-static void kill_known(void)
+/* How many there were. */
+static int kill_known(void)
 {
-	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
-		if (children[i].pid > 0)
-			(void)sys(kill, children[i].pid, SIGKILL);
+	int found = 0;
+	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
+		if (children[i].pid <= 0)
+			continue;
+		(void)sys(kill, children[i].pid, SIGKILL);
+		found++;
+	}
+	return found;
 }
 
 /* Not pid 1: everything that descends from us comes to us when its parent dies, so killing our
@@ -164,15 +170,16 @@ void iso_kill_all(void)
 	int alone = sys(getpid) == 1;
 	for (;;) {
 		struct rusage usage = {0};
-		int status = 0;
+		int status = 0, named = 1;
 		if (alone)
 			(void)sys(kill, -1, SIGKILL); /* ESRCH: nobody left */
 		else if (iso_kill_children() < 0)
-			kill_known();
+			named = kill_known();
 		if (freezer_fd >= 0) /* fails only where the directory is gone, and so is the ice */
 			(void)sys(write, freezer_fd, "THAWED", 6);
-		long pid = sys(wait4, -1, &status, __WALL, &usage);
-		if (pid == -ECHILD)
+		/* Orphans that no /proc here names can't be killed: don't wait for them. */
+		long pid = sys(wait4, -1, &status, named ? __WALL : __WALL | WNOHANG, &usage);
+		if (pid == -ECHILD || pid == 0)
 			return;
 		if (pid < 0)
 			give_up();

@@ -159,6 +159,15 @@ void iso_tree_open(void)
 	proc_fd = fd < 0 ? -1 : (int32_t)fd;
 }
 
+/* After REBORN: our number may be another one, in another pid namespace. */
+void iso_tree_reopen(void)
+{
+	if (proc_fd >= 0)
+		(void)sys(close, proc_fd);
+	proc_fd = -1;
+	iso_tree_open();
+}
+
 static int32_t queue[ISO_QUEUE];
 static uint32_t queued;
 

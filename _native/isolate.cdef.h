@@ -105,6 +105,8 @@ struct iso_op {
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
 #define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
 #define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
+/* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
+#define ISO_OP_REBORN            60
 #define ISO_OP_LAST              60 /* codes below it without a step are refused */
 
 /* ---- records ------------------------------------------------------------------------- */

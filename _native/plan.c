@@ -60,14 +60,15 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_EXEC] = {0, 6, 0},
 	[ISO_OP_TIMENS] = {1, 0, 0},
 	[ISO_OP_IDMAP] = {3, 0, 0},
+	[ISO_OP_REBORN] = {0, 0, 1},
 	[ISO_OP_PLACE] = {3, 0, 0},
 };
 
 /* Codes that are given out to no op yet: nothing would run for them. */
 static int known(uint16_t code)
 {
-	return code > 0 &&
-	       (code <= ISO_OP_SETSCHED || (code >= ISO_OP_PLACE && code <= ISO_OP_LEAF));
+	return code > 0 && (code <= ISO_OP_SETSCHED || code == ISO_OP_REBORN ||
+			    (code >= ISO_OP_PLACE && code <= ISO_OP_LEAF));
 }
 
 static int strs_ok(const uint8_t *blob, uint32_t size, uint32_t first, const struct iso_op *op)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m bench.profile [oneshot|live]...`: where the last microseconds of a launch go.
 
-Three looks at the same launches: the phases that `timing` tells, Python's own functions (pyinstrument
-where it is installed, cProfile else), and the time in each system call (strace -c -f -w).
+Three looks at the same launches: the phases that `timing` tells, Python's own functions (by
+pyinstrument where it is installed, cProfile else), and the time in each system call (strace).
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def phases(run: Callable[[], object]) -> None:
         for name, value in (("whole", whole), *done.timing.items()):  # type: ignore[attr-defined]
             parts.setdefault(name, []).append(value)
     for name, values in parts.items():
-        print(f"  {name:10} {quantile(values, 0.5) * 1e6:8.0f} us, p10 {quantile(values, 0.1) * 1e6:.0f}")
+        median, low = (quantile(values, part) * 1e6 for part in (0.5, 0.1))
+        print(f"  {name:10} {median:8.0f} us, p10 {low:.0f}")
 
 
 def functions(run: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from isolate import guard
 from isolate.checkup import doctor
 from isolate.completed import Completed
+from isolate.confine import confine
 from isolate.errors import (
     CpuTimeLimitExceeded,
     FileSizeLimitExceeded,
@@ -29,6 +30,7 @@ from isolate.plan.bpf import verbs
 from isolate.plan.model import Guarantee
 from isolate.policy import allow
 from isolate.policy.ambient import outside
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -55,6 +57,7 @@ __all__ = [
     "INFINITY",
     "INHERIT",
     "Action",
+    "AppArmorProfile",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -101,6 +104,7 @@ __all__ = [
     "Violated",
     "allow",
     "call",
+    "confine",
     "doctor",
     "outside",
     "run",

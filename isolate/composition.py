@@ -10,6 +10,7 @@ from typing import Any
 from isolate import profiles
 from isolate.errors import PolicyError
 from isolate.policy import allow as tokens
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -49,7 +50,7 @@ NAMES = frozenset(
         *CGROUP,
         *"""
             time pids root read write tmp files env cwd hostname uid gid caps
-            network rlimits seccomp landlock
+            network rlimits seccomp landlock apparmor
         """.split(),
     )
 )
@@ -66,10 +67,24 @@ def need(allow: tuple[Any, ...], token: type, why: str) -> None:
         raise PolicyError(f"{why} widens the sandbox; say so with allow=[allow.{token.__name__}()]")
 
 
-def namespaces(short: Mapping[str, Any], allow: tuple[Any, ...]) -> Namespace:
-    """All but time, less what a token lets be shared."""
+def joined(given_ones: list[Any], allow: tuple[Any, ...]) -> frozenset[str]:
+    """The kinds that are somebody else's. Raises: PolicyError without the token."""
+    spaces = [each for each in Policy(*given_ones).primitives if isinstance(each, Namespace)]
+    kinds = frozenset(kind for each in spaces for kind, _ in each.joins)
+    if kinds:
+        need(allow, tokens.OtherNamespaces, f"joining {', '.join(sorted(kinds))}")
+    return kinds
+
+
+def namespaces(
+    short: Mapping[str, Any], allow: tuple[Any, ...], others: frozenset[str] = frozenset()
+) -> Namespace:
+    """All but time, less what a token lets be shared, and what is joined."""
     kinds: dict[str, Any] = {"time": bool(short.get("time", False))}
     for kind, token in SHARED.items():
+        if kind in others and kind not in short:
+            kinds[kind] = False
+            continue
         kinds[kind] = short.get(kind, True)
         if kinds[kind] is not True and kinds[kind] is not False:
             raise PolicyError(
@@ -176,6 +191,16 @@ def access(short: Mapping[str, Any], allow: tuple[Any, ...]) -> list[Landlock]:
     return view + ([] if wanted is None else [wanted])
 
 
+def profile(short: Mapping[str, Any]) -> list[AppArmorProfile]:
+    """A profile, or the name of one that is loaded; none unless given."""
+    wanted = short.get("apparmor")
+    if isinstance(wanted, str):
+        return [AppArmorProfile(wanted)]
+    if wanted is not None and not isinstance(wanted, AppArmorProfile):
+        raise PolicyError(f"apparmor= takes an AppArmorProfile or a name, not {wanted!r}")
+    return [] if wanted is None else [wanted]
+
+
 def compose(
     primitives: Iterable[Any],
     short: Mapping[str, Any],
@@ -194,7 +219,7 @@ def compose(
     roots = [each for each in given_ones if isinstance(each, Chroot)]
     if roots and short.get("root") is not None:
         raise PolicyError("two roots: root= and a Chroot")
-    spaces = namespaces(short, allow)
+    spaces = namespaces(short, allow, joined(given_ones, allow))
     identity = Identity(
         uid=short.get("uid") or 1000,
         gid=short.get("gid") or 1000,
@@ -202,7 +227,7 @@ def compose(
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
     items += [short.get("network") or Network.loopback(), *filters(short, allow)]
-    items += access(short, allow)
+    items += [*access(short, allow), *profile(short)]
     if spaces.mount:
         items += [] if roots else [root_of(short)]
         items += file_mounts(short.get("files"))

@@ -16,6 +16,7 @@ __all__ = [
     "FAIL_SIZE",
     "INIT_PATH",
     "RECORD_SIZE",
+    "EnterError",
     "Spaces",
     "check",
     "enter",
@@ -81,6 +82,24 @@ def spawn(
     return int(out.pid), int(out.pidfd)
 
 
+class EnterError(IsolateError, OSError):
+    """An op of a plan failed in the calling thread; those before it are in force.
+
+    Attributes:
+        step: index of the op.
+    """
+
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__(number, os.strerror(number))
+        self.step = step
+
+    def __str__(self) -> str:
+        return f"step {self.step} of the plan failed: {os.strerror(self.errno or 0)}"
+
+    def __reduce__(self) -> tuple[type[EnterError], tuple[int, int]]:
+        return EnterError, (self.step, self.errno or 0)
+
+
 def make_spaces() -> tuple[int, int]:
     """Descriptors of a new network namespace, with its loopback up, and a new IPC namespace.
 
@@ -96,12 +115,11 @@ def make_spaces() -> tuple[int, int]:
 def enter(blob: bytes, fds: Sequence[int]) -> None:
     """Run the plan's ops in the calling thread.
 
-    Raises: IsolateError naming the step, with the OSError as its cause.
+    Raises: EnterError naming the step.
     """
     buffer = ffi.new("uint64_t[]", (len(blob) + 7) // 8)
     ffi.memmove(buffer, blob, len(blob))
     step = ffi.new("uint32_t *")
     error = lib.iso_enter(buffer, len(blob), ffi.new("int32_t[]", list(fds)), len(fds), step)
     if error < 0:
-        cause = OSError(-error, os.strerror(-error))
-        raise IsolateError(f"step {int(step[0])} of the plan failed: {cause}") from cause
+        raise EnterError(int(step[0]), -int(error))

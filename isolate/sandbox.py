@@ -22,17 +22,21 @@ from isolate.host.facts import Host
 from isolate.host.needed import needed_files
 from isolate.host.probe import probe, probe_python
 from isolate.observing import Observed
-from isolate.plan.compile import compile_box, compile_plan
+from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
 from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
 from isolate.policy.command import CLEAN_ENV, Command
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.popen import Place, Popen
 from isolate.profiles import THREAD_VARIABLES
+from isolate.questions import explain_access
 from isolate.running import RunOptions, run_in
+from isolate.supervise import apparmor
+from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.timing import Timing
@@ -82,6 +86,8 @@ class Sandbox:
         timeout, cpu_time, output, files_size: limits of one run; seconds and bytes.
         root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
         seccomp: a `SeccompFilter` beside the default one; False for none needs its token.
+        landlock: a `Landlock` beside the view's; False for none needs its token.
+        apparmor: an `AppArmorProfile`, or the name of a loaded one.
         user, mount, pid, net, ipc, uts, cgroup, time: True isolates; False needs its token.
         account: count memory, processor time, processes and I/O also where they have no ceiling;
             a live `Box` always does.
@@ -115,8 +121,7 @@ class Sandbox:
         if shared and not any(isinstance(token, HostNetwork) for token in tokens):
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
-        has_tmp = short.get("mount", True)
-        cwd = short.get("cwd") or ("/tmp" if has_tmp else None)
+        cwd = short.get("cwd") or ("/tmp" if policy.get(Chroot) is not None else None)
         self.__attrs_init__(policy, env, cwd, timeline_interval(timeline))
 
     def run(self, argv: Any, **options: Any) -> Completed:
@@ -154,6 +159,10 @@ class Sandbox:
     def explain(self, argv: Any = ("true",)) -> str:
         """What a start would do on this machine, as a table; nothing is started."""
         return explain(compile_plan(self.policy, Command(argv), this_host()))
+
+    def explain_access(self, operation: str, path: str) -> Any:
+        """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
+        return self.policy.explain(operation, path)
 
     def open(self) -> Box:
         """A live box; close it."""
@@ -244,6 +253,11 @@ class Box(Observed):
         return self.session.alive.pidfd
 
     @property
+    def namespaces(self) -> dict[str, str]:
+        """Path by kind of what programs of this box are in, while it lives; for `Namespace.of`."""
+        return {kind: f"/proc/{self.pid}/ns/{name}" for kind, name in FILE_NAMES.items()}
+
+    @property
     def guarantees(self) -> tuple[Any, ...]:
         """Every promise, and what holds it on this machine."""
         return self.session.plan.guarantees
@@ -331,5 +345,14 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
 
 
 ambient.bind_verbs(
-    run=run, popen=Popen, call=call, place=collected_place, needed_files=needed_files
+    run=run,
+    popen=Popen,
+    call=call,
+    place=collected_place,
+    needed_files=needed_files,
+    apparmor=apparmor.verb,
+    explain_access=lambda policy, operation, path: explain_access(
+        policy, this_host(), operation, path
+    ),
+    apparmor_lines=lambda policy: apparmor_lines(policy, this_host()),
 )

@@ -83,6 +83,7 @@ FEATURES = {
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
     "numpy": lambda: installed("numpy"),
+    "vm": lambda: "ISOLATE_VM" in os.environ,
     "landlock": lambda: landlock_level() >= 1,
     "landlock4": lambda: landlock_level() >= 4,
     "landlock6": lambda: landlock_level() >= 6,

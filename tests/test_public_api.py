@@ -6,7 +6,7 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action Arg Box CapabilitySet CgroupLimit Chroot Completed
+    INFINITY INHERIT Action AppArmorProfile Arg Box CapabilitySet CgroupLimit Chroot Completed
     CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
     IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
     Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
@@ -15,6 +15,7 @@ PUBLIC = """
     Stats
     allow
     call
+    confine
     doctor
     outside
     run

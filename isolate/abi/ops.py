@@ -67,6 +67,7 @@ class OpCode(IntEnum):
     ROOT_HERE = 57
     ROOT_LEAVE = 58
     LEAF = 59
+    REBORN = 60
 
 
 class OpFlag(IntFlag):

@@ -11,6 +11,7 @@ from attrs import evolve
 from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower import (
+    apparmor,
     cgroup,
     chroot,
     deadline,
@@ -23,6 +24,8 @@ from isolate.plan.lower import (
 from isolate.plan.lower.draft import BOX_PHASES, Draft
 from isolate.plan.model import Limits, Op, Plan, Program
 from isolate.plan.verify import verify
+from isolate.policy.apparmor import AppArmorProfile
+from isolate.policy.apparmor_text import Line
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -35,7 +38,7 @@ from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.seccomp import SeccompFilter
 
-__all__ = ["compile_box", "compile_plan", "compile_program"]
+__all__ = ["apparmor_lines", "compile_box", "compile_plan", "compile_program"]
 
 
 def lower_box(draft: Draft) -> None:
@@ -72,6 +75,9 @@ def lower_box(draft: Draft) -> None:
     wanted = policy.get(SeccompFilter)
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
+    profile = policy.get(AppArmorProfile)
+    if profile is not None:
+        apparmor.lower_box(profile, draft)
     access = policy.get(Landlock)
     if access is not None:
         landlock.lower_box(access, draft)
@@ -126,6 +132,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         clone_flags=draft.clone_flags,
         template=in_order(draft.template),
         stockable=template.stockable(draft),
+        joining=tuple(draft.joining),
         setup=in_order(draft.ops),
         steps=tuple(draft.steps),
         limits=limits_of(policy),
@@ -153,6 +160,7 @@ def body(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
     found = BODIES.get(key)
     if found is None:
         draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
+        draft.steps.extend(step for step in plan.steps if step.kind == "apparmor")
         program.lower(command, draft)
         ops = in_order(draft.ops)
         verify(evolve(plan, program=(*ops, program.exec_op(command))))
@@ -174,3 +182,13 @@ def compile_plan(policy: Policy, command: Command, host: Host) -> Plan:
     """
     ops = compile_program(policy, command, host)
     return evolve(compile_box(policy, host), program=ops.ops)
+
+
+def apparmor_lines(policy: Policy, host: Host) -> list[Line]:
+    """A whole policy as rules of an AppArmor profile.
+
+    Raises: HostLacks, PolicyError, as `compile_box` does.
+    """
+    draft = Draft(policy, host)
+    lower_box(draft)
+    return apparmor.lines_of(policy, draft)

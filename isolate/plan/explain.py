@@ -29,6 +29,8 @@ def explain(plan: Plan) -> str:
         lines.append(f"       {step.kind:<12} {asked(step.origin):<14} {step.about}")
     if plan.template:
         lines += ["the template, made once, copied by the clone:", *rows(plan.template)]
+    if plan.joining:
+        lines += ["a first isolate-init, that joins and clones itself:", *rows(plan.joining)]
     lines += [f"isolate-init, cloned with {namespace_names(plan.clone_flags)}:", *rows(plan.setup)]
     if plan.program:
         lines += ["the program:", *rows(plan.program)]

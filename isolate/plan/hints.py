@@ -25,6 +25,11 @@ CANT_PASS = (
 FORBIDDEN = {
     (OpCode.SETHOSTNAME, errno.EPERM): ("hostname", "sethostname is refused", SECCOMP),
     (OpCode.SETHOSTNAME, errno.ENOSYS): ("hostname", "sethostname is refused", SECCOMP),
+    (OpCode.APPARMOR, errno.ENOENT): (
+        "apparmor",
+        "the kernel has no profile of that name",
+        "AppArmorProfile.load()",
+    ),
 }
 
 BY_OP = {
@@ -50,9 +55,32 @@ BY_OP = {
     "container's or an outer box's seccomp filter, or AppArmor, may forbid new namespaces at all: "
     "--security-opt seccomp=unconfined, --security-opt apparmor=unconfined",
     (OpCode.UNSHARE, errno.ENOSPC): "a limit of /proc/sys/user/max_*_namespaces is reached",
+    (OpCode.SETNS, errno.EPERM): "joining needs CAP_SYS_ADMIN over the namespace: be root, or join "
+    'the "user" namespace that it belongs to as well',
+    (OpCode.TIMENS, errno.EACCES): "clock offsets can't be set in namespaces that are joined",
+    (OpCode.SETNS, errno.EINVAL): "only pid and user namespaces below the caller's can be joined",
+    (OpCode.SETRESUID, errno.EINVAL): "the user namespace has no such id",
+    (OpCode.SETRESGID, errno.EINVAL): "the user namespace has no such id",
     (OpCode.RLIMIT, errno.EPERM): "only CAP_SYS_RESOURCE may raise a hard limit",
+    (OpCode.APPARMOR, errno.EINVAL): "AppArmor is not in force, or takes no such name",
+    (OpCode.APPARMOR, errno.EACCES): "the caller's own profile doesn't let it change to this one: "
+    "a change_profile rule, or stack=True",
+    (OpCode.APPARMOR, errno.EPERM): "under no_new_privs a confined caller may only add a profile: "
+    "stack=True",
+    (OpCode.APPARMOR, errno.EKEYREJECTED): "the kernel holds the profile in another mode: "
+    "complain=True is for a profile that only logs",
+    (OpCode.LANDLOCK_PATH, errno.ENOENT): "a path of Landlock(read=, write=, execute=) must exist",
+    (OpCode.LANDLOCK_RESTRICT, errno.E2BIG): "the kernel takes 16 layers of Landlock, and they are "
+    "used up",
 }
 BY_STEP = {
+    ("open_ns", errno.ESRCH): "that process has ended, or its number is another's by now",
+    ("open_ns", errno.ENOENT): "a path is one of /proc/PID/ns/, or where a namespace is mounted",
+    ("open_ns", errno.EACCES): "only the namespaces of processes that you may trace can be opened",
+    ("open_ns", errno.EPERM): "only the namespaces of processes that you may trace can be opened",
+    ("open_ns", errno.EBADF): "the descriptor has to stay open until the box has started",
+    ("open_ns", errno.EINVAL): "that file is no namespace of this kind",
+    ("open_ns", errno.EEXIST): "the caller is in that user namespace already: leave \"user\" out",
     ("open_tree", errno.ENOENT): "the path must exist on this machine; see read=, write= or Chroot",
     ("open_tree", errno.EINVAL): "the file system there can't be shown under other ids (idmapped "
     'mounts), as overlay can\'t: use another, or weaken={"ids"}',

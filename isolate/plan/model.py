@@ -108,6 +108,8 @@ class Plan:
         template: ops that make the mount tree which the box starts with a copy of; run once
             for all boxes, in a process of their own. Empty: the box makes its own.
         stockable: whether its network and IPC namespaces may be made ahead, by the caller's rights.
+        joining: ops by which a first init joins namespaces of others and clones the box's init; it
+            is that clone which has `clone_flags` then. Empty: nothing is joined.
         setup: ops that init runs once.
         program: ops that each program's process runs before its exec; the last is EXEC.
         steps: what the parent does, in order, before init is asked to set up.
@@ -118,6 +120,7 @@ class Plan:
     clone_flags: int = 0
     template: tuple[Op, ...] = ()
     stockable: bool = False
+    joining: tuple[Op, ...] = ()
     setup: tuple[Op, ...] = ()
     program: tuple[Op, ...] = ()
     steps: tuple[Step, ...] = ()

@@ -16,7 +16,7 @@ from isolate.abi.ops import OpCode, OpFlag
 from isolate.plan.model import Op, Step
 from isolate.policy.fields import inside
 
-__all__ = ["Place", "View", "view_of"]
+__all__ = ["Grants", "Place", "View", "grants_of", "view_of"]
 
 
 @frozen(kw_only=True)
@@ -161,3 +161,52 @@ def view_of(ops: Iterable[Op], steps: Iterable[Step]) -> View:
         if made is not None:
             places.append(made)
     return View(tuple(places))
+
+
+@frozen(kw_only=True)
+class Grants:
+    """The view as lists of what is granted below a path: what Landlock and AppArmor can say.
+
+    Attributes:
+        read: paths with all below.
+        write, execute: the places of mounts that allow it, and programs that set-up makes.
+        unwritable, unstartable: mounts that refuse it though one above them grants it.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[Place, ...] = ()
+    execute: tuple[Place, ...] = ()
+    unwritable: tuple[str, ...] = ()
+    unstartable: tuple[str, ...] = ()
+
+
+def starts_programs(place: Place, view: View) -> bool:
+    """Whether programs are meant to be started there: not in a root of our own, nor in its /etc."""
+    if not place.is_mount:
+        made_here = view.mount_of(place.path)
+        own = place.kind == "file" and place.mode & 0o111
+        return bool(own and made_here and made_here.executable and view.made_at(place.path))
+    if place.path == "/" and place.kind == "tmpfs":
+        return False
+    return place.executable and not inside(place.path, "/etc")
+
+
+def below(places: Iterable[Place], others: Iterable[Place]) -> tuple[str, ...]:
+    """Paths of those places that lie below one of the others."""
+    above = [each.path for each in others]
+    return tuple(p.path for p in places if any(inside(p.path, path) for path in above))
+
+
+def grants_of(view: View) -> Grants:
+    """What a view grants, mount by mount; what another mount hides is left out."""
+    shown = [each for each in view.mounts if view.mount_of(each.path) is each]
+    write = [each for each in shown if each.writable]
+    made = [each for each in view.places if not each.is_mount]
+    execute = [each for each in (*shown, *made) if starts_programs(each, view)]
+    return Grants(
+        read=("/",) if view.places else (),
+        write=tuple(write),
+        execute=tuple(execute),
+        unwritable=below([each for each in shown if not each.writable], write),
+        unstartable=below([each for each in shown if not each.executable], execute),
+    )

@@ -16,6 +16,7 @@ __all__ = [
     "HostUser",
     "HostUts",
     "NewPrivileges",
+    "OtherNamespaces",
     "SystemCalls",
     "Unlocked",
 ]
@@ -68,6 +69,11 @@ class Capabilities(Allow):
 @frozen
 class NewPrivileges(Allow):
     """set-user-ID programs work: no_new_privs is not set."""
+
+
+@frozen
+class OtherNamespaces(Allow):
+    """Namespaces of other processes, as `Namespace.of` names them: their network, their pids, …"""
 
 
 @frozen

@@ -22,6 +22,7 @@ from typing import Any
 from attrs import NOTHING, fields
 
 from isolate.errors import PolicyError
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit, HugetlbLimit, IoLimit
 from isolate.policy.chroot import Chroot
@@ -57,6 +58,7 @@ TABLES: dict[str, type[Any]] = {
     "deadline": Deadline,
     "seccomp": SeccompFilter,
     "landlock": Landlock,
+    "apparmor": AppArmorProfile,
 }
 NAMES = {kind: name for name, kind in TABLES.items()}
 NESTED: dict[str, type[Any]] = {
@@ -69,7 +71,11 @@ NESTED: dict[str, type[Any]] = {
     "seccomp.layers.rules": Rule,
     "seccomp.layers.rules.conditions": Condition,
 }
-ABSENT: dict[type[Any], tuple[str, ...]] = {Chroot: ("path",), IdMap: ("outside",)}  # None
+ABSENT: dict[type[Any], tuple[str, ...]] = {  # None
+    Chroot: ("path",),
+    AppArmorProfile: ("name",),
+    IdMap: ("outside",),
+}
 ACTION = re.compile(r"errno\((\w+)\)")
 BIG = 1 << 63  # what a TOML integer can't hold
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
@@ -45,6 +47,40 @@ def id_maps(values: Any) -> tuple[IdMap, ...]:
     return tuple(values)
 
 
+FILES = {
+    "user": ("user",), "mnt": ("mount",), "pid": ("pid",), "pid_for_children": ("pid",),
+    "net": ("net",), "ipc": ("ipc",), "uts": ("uts",), "cgroup": ("cgroup",),
+    "time": ("time",), "time_for_children": ("time",),
+}  # fmt: skip
+
+
+def started(pid: int) -> int:
+    """When a process started, in clock ticks; tells a number's owner from its next one.
+
+    Raises: PolicyError, if there is none.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise PolicyError(f"there is no process {pid} to join: {error.strerror}") from None
+    return int(stat[stat.rindex(")") + 2 :].split()[19])  # field 22, proc_pid_stat(5)
+
+
+def different(pid: int) -> tuple[str, ...]:
+    """The kinds in which a process is elsewhere than we are; all, if that can't be seen."""
+    found = []
+    for name, (kind,) in FILES.items():
+        if name in ("pid_for_children", "time"):  # what its children get is what it is joined for
+            continue
+        try:
+            theirs = os.stat(f"/proc/{pid}/ns/{name}").st_ino
+        except OSError:
+            return tuple(NAMESPACES)
+        if theirs != os.stat(f"/proc/self/ns/{name}").st_ino:
+            found.append(kind)
+    return tuple(found)
+
+
 @frozen(kw_only=True)
 class Namespace(Primitive):
     """What is unshared, and what is joined.
@@ -54,7 +90,7 @@ class Namespace(Primitive):
         hostname, domainname: names in the new UTS namespace; need uts=True.
         uid_map, gid_map: lines of the new user namespace; empty is the launcher's choice.
         monotonic_offset, boottime_offset: seconds, in the new time namespace.
-        joins: (kind, target) pairs, made by `Namespace.of`.
+        joins: (kind, target) pairs, made by `Namespace.of`: "pid:N:STARTED", "fd:N" or "path:P".
 
     Raises: PolicyError.
     Source: namespaces(7).
@@ -86,7 +122,10 @@ class Namespace(Primitive):
             raise PolicyError("Namespace.uid_map and gid_map need user=True")
         if (self.monotonic_offset or self.boottime_offset) and not self.time:
             raise PolicyError("Namespace time offsets need time=True")
-        both = [kind for kind, _ in self.joins if getattr(self, kind)]
+        joined = [kind for kind, _ in self.joins]
+        if len(set(joined)) < len(joined):
+            raise PolicyConflict(f"two namespaces of one kind are joined: {self.joins}")
+        both = [kind for kind in joined if getattr(self, kind)]
         if both:
             raise PolicyConflict(f"a namespace can't be both new and joined: {', '.join(both)}")
 
@@ -96,23 +135,36 @@ class Namespace(Primitive):
         return tuple(kind for kind in NAMESPACES if getattr(self, kind))
 
     @classmethod
-    def of(cls, target: Any, *kinds: str) -> Namespace:
-        """The namespaces of a pid, of an object with `.pid`, or of a /proc/PID/ns/* or pinned path.
+    def of(cls, target: Any, *kinds: str, pidfd: bool = False) -> Namespace:
+        """The namespaces of somebody else: nsenter, and `docker run --net=container:`.
 
-        Raises: PolicyError, for an unknown kind; a path needs exactly one kind.
+        Args:
+            target: a pid, whose start time is kept, so that the number's next owner is refused; an
+                object with `.pid` (a `Box`, a `Popen`); an open file (a namespace, or a pidfd); or
+                a path (`/proc/PID/ns/net`, or where one is bind-mounted).
+            kinds: like "net"; none: a path's own kind, or all that differ from the caller's.
+            pidfd: `target` is the number of a pidfd; it is used while the box starts.
+
+        Raises: PolicyError.
         """
         unknown = [kind for kind in kinds if kind not in NAMESPACES]
         if unknown:
-            raise PolicyError(f"unknown namespace kinds: {', '.join(unknown)}")
+            known = ", ".join(NAMESPACES)
+            raise PolicyError(f"no namespace kind {', '.join(unknown)}; there are {known}")
         if hasattr(target, "pid"):
             target = target.pid
         if isinstance(target, int) and not isinstance(target, bool):
-            where = f"pid:{target}"
+            where = f"fd:{target}" if pidfd else f"pid:{target}:{started(target)}"
+            wanted = kinds or (tuple(NAMESPACES) if pidfd else different(target))
+        elif hasattr(target, "fileno"):
+            where, wanted = f"fd:{target.fileno()}", kinds
         else:
-            where = f"path:{text(target, 'target')}"
-            if len(kinds) != 1:
-                raise PolicyError("a namespace's path needs exactly one kind, like 'net'")
-        wanted = kinds or NAMESPACES
+            path = os.path.abspath(text(target, "target"))
+            where, wanted = f"path:{path}", kinds or FILES.get(os.path.basename(path), ())
+            if len(wanted) != 1:
+                raise PolicyError(f"{path} is one namespace: say its kind, like 'net'")
+        if not wanted:
+            raise PolicyError(f"say what to join of {target!r}: kinds like 'net'")
         return cls(joins=tuple((kind, where) for kind in NAMESPACES if kind in wanted))
 
     def narrow(self, inner: Namespace) -> Namespace:

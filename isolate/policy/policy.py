@@ -81,6 +81,16 @@ class Policy:
             return Policy(self, other, weaken=self.weaken)
         raise PolicyConflict(f"a policy can't be joined with {other!r}")
 
+    def explain(self, operation: str, path: str) -> Any:
+        """Which layers let a fresh box's program "read", "write", "execute" or "create" a path.
+
+        Returns: an Answer: `.allowed` is True, False, or None where only a run could tell;
+            `.layers` say each why; as text it is a table. Nothing is run.
+        """
+        from isolate.policy import ambient
+
+        return ambient.verb("explain_access")(self, operation, path)
+
     def dumps(self, format: str = "toml") -> str:
         """As the text of a policy file, "toml" or "json". Raises: PolicyError."""
         from isolate.policy import codec

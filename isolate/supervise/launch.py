@@ -18,7 +18,7 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, steps, stock
+from isolate.supervise import channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
@@ -78,9 +78,10 @@ class Session:
         began = time.monotonic()
         try:
             steps.prepare(self.plan, self.made)
+            self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
             with parent_step("start isolate-init"):
-                self.init = self.start_init()
+                self.init = self.first_init()
             self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
@@ -124,9 +125,20 @@ class Session:
         self.timing = evolve(self.timing, ended_ns=record.at_ns, phase_ns=record.phase_ns)
         return self
 
+    def first_init(self) -> Init:
+        """The box's init: cloned from here, or by one that has joined others' namespaces."""
+        if not self.plan.joining:
+            return self.start_init()
+        self.init = start_init(0)
+        return joining.join(self.init, self.present(self.plan.joining), self.made.fds)
+
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
         ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
+        return self.present(ops)
+
+    def present(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
+        """Ops without those whose object is optional, and not there."""
         if not self.made.absent:
             return ops
         return tuple(op for op in ops if not self.made.absent.intersection(op.slots))
@@ -148,6 +160,7 @@ class Session:
 
         Raises: LaunchError, InitGone.
         """
+        program = confined.named_program(program, self.made.profile)
         with parent_step("have isolate-init start the program"), self.freezer.launch():
             return self.request(program, fds, last)
 
@@ -200,6 +213,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
+            confined.confirm(ops, process)
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()

@@ -14,25 +14,13 @@ from isolate.abi.flags import NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, freezer, trees
+from isolate.supervise import cgroupfs, confined, freezer, joining, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
 from isolate.supervise.template import Template
 
 __all__ = ["Prepared", "prepare", "write_id_maps"]
-
-CLONE_KINDS = {
-    "user": "user",
-    "mount": "mnt",
-    "pid": "pid",
-    "net": "net",
-    "ipc": "ipc",
-    "uts": "uts",
-    "cgroup": "cgroup",
-    "time": "time",
-}
-
 
 @define
 class Prepared:
@@ -45,6 +33,7 @@ class Prepared:
     idmap_fd: int = -1
     absent: set[str] = Factory(set)
     id_map: Step | None = None
+    profile: str = ""
     template_ops: tuple[Op, ...] = ()
     template: Template | None = None
     stocked: bool = False
@@ -88,15 +77,11 @@ def idmap_namespace(made: Prepared) -> int:
 
 
 def open_namespace(step: Step, made: Prepared) -> None:
-    """A namespace of "pid:N", "fd:N" or "path:P", for SETNS."""
-    target, kind = step.args[:2]
-    how, _, what = target.partition(":")
-    if how == "fd":
-        fd = os.dup(int(what))
-    elif how == "pid":
-        fd = os.open(f"/proc/{int(what)}/ns/{CLONE_KINDS[kind]}", os.O_RDONLY | os.O_CLOEXEC)
-    else:
-        fd = os.open(what, os.O_RDONLY | os.O_CLOEXEC)
+    """Somebody's namespace, for SETNS; none where the caller is in it already."""
+    fd = joining.open_namespace(*step.args)
+    if fd < 0:
+        made.absent.add(step.slot or "")
+        return
     made.undo.callback(os.close, fd)
     made.fds[step.slot or ""] = fd
 
@@ -131,6 +116,13 @@ def make_leaf(step: Step, made: Prepared) -> None:
     made.fds.update(made.leaf.join_fds)
 
 
+def see_to_profile(step: Step, made: Prepared) -> None:
+    """The box's AppArmor profile: loaded if it is temporary, else looked for."""
+    made.profile, temporary = confined.prepare(step)
+    if temporary is not None:
+        made.undo.callback(temporary.close)
+
+
 def find_template(step: Step, made: Prepared) -> None:
     """The mount tree, made by an earlier box of such a policy, or now."""
     made.template = templates.get(made.template_ops)
@@ -143,6 +135,7 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "id_map": keep_id_map,
     "cgroup": make_leaf,
     "cgroup_first": make_leaf,
+    "apparmor": see_to_profile,
     "template": find_template,
 }
 

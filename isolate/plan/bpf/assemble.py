@@ -268,8 +268,8 @@ def tree(code: Code, parts: list[Run], sums: list[int], first: int, last: int) -
     if found:
         common, others = found
         label = decision(code, *common[1:])
-        for number, *answer in reversed(others):
-            label = code.branch(JEQ, number, decision(code, *answer), label)
+        for number, rules, default in reversed(others):
+            label = code.branch(JEQ, number, decision(code, rules, default), label)
         return label
     middle = half(sums, first, last)
     right = tree(code, parts, sums, middle, last)

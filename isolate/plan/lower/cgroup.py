@@ -67,7 +67,7 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
         if name in facts.controllers:
             version = 2 if name in facts.unified else facts.version
             draft.promise(name, f"cgroup v{version}")
-        elif name == "pids" and draft.clone_flags & NAMESPACES["user"]:
+        elif name == "pids" and draft.counts_alone():
             draft.promise("pids", "RLIMIT_NPROC, counted in the box's user namespace")
         else:
             why = facts.why or f"the {name} controller is not available"

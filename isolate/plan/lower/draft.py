@@ -14,6 +14,7 @@ from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.errors import HostLacks
 from isolate.host.facts import Host
 from isolate.plan.model import Guarantee, Item, Op, Step, Verdict
+from isolate.policy.namespace import Namespace
 from isolate.policy.policy import Policy
 
 __all__ = ["Draft"]
@@ -28,6 +29,7 @@ class Draft:
     policy: Policy
     host: Host
     ops: list[Op] = Factory(list)
+    joining: list[Op] = Factory(list)
     steps: list[Step] = Factory(list)
     guarantees: list[Guarantee] = Factory(list)
     template: list[Op] = Factory(list)
@@ -94,6 +96,12 @@ class Draft:
     def new(self, kind: str) -> bool:
         """Whether the box has a new namespace of that kind, in spite of what was weakened."""
         return bool(self.clone_flags & NAMESPACES[kind])
+
+    def counts_alone(self) -> bool:
+        """Whether RLIMIT_NPROC counts processes of a box's user namespace, not all of a user's."""
+        spaces = self.policy.get(Namespace)
+        joined = spaces is not None and any(kind == "user" for kind, _ in spaces.joins)
+        return self.new("user") or joined
 
     def weaker(self, name: str, why: str) -> None:
         """A second lock that this host hasn't; the first one holds."""

@@ -9,7 +9,7 @@ from isolate.abi import landlock as abi
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft, encoded
-from isolate.plan.view import View, view_of
+from isolate.plan.view import Grants, grants_of, view_of
 from isolate.policy.fields import inside
 from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
@@ -105,22 +105,25 @@ def ruleset(wanted: Landlock, level: int) -> Ruleset:
     )
 
 
-def view_ruleset(view: View, level: int, scope: tuple[str, ...], tcp: bool) -> Ruleset:
-    """The mounts again: all may be read and started, writable mounts may be written."""
+def view_ruleset(grants: Grants, level: int, scope: tuple[str, ...], tcp: bool) -> Ruleset:
+    """The mounts again: all may be read, and each mount started from and written as it is."""
     known = abi.names_at(abi.FS, level)
-    rules = [PathRule("/", tuple(n for n in (*abi.READ, *abi.EXECUTE) if n in known))]
-    for place in dict.fromkeys(each for each in view.mounts if each.writable):
-        names = ("write_file",) if place.kind == "proc" else abi.WRITE
-        names = tuple(name for name in names if name in known)
-        if place.path == "/":
-            names += rules[0].rights
-        if view.mount_of(place.path) == place:  # else another mount hides it
-            rules.append(PathRule(place.path, names, place.optional))
+    rights: dict[str, tuple[str, ...]] = dict.fromkeys(grants.read, abi.READ)
+    optional: dict[str, bool] = dict.fromkeys(rights, False)
+    proc = {each.path for each in grants.write if each.kind == "proc"}
+    for places, names in ((grants.execute, abi.EXECUTE), (grants.write, abi.WRITE)):
+        for place in places:
+            given = ("write_file",) if place.path in proc and names is abi.WRITE else names
+            rights[place.path] = rights.get(place.path, ()) + given
+            optional[place.path] = optional.get(place.path, True) and place.optional
     return Ruleset(
         fs=known,
         net=abi.names_at(abi.NET, level) if tcp else (),
         scope=tuple(name for name in scope if abi.SCOPE[name][1] <= level),
-        paths=tuple(rules),
+        paths=tuple(
+            PathRule(path, tuple(n for n in names if n in known), optional[path])
+            for path, names in rights.items()
+        ),
     )
 
 
@@ -173,12 +176,12 @@ def view_scope(draft: Draft) -> tuple[str, ...]:
 def layer_of_view(draft: Draft) -> Ruleset | None:
     """The view's layer on this host, None where there is none."""
     level = min(draft.host.landlock, abi.MAX_LEVEL)
-    view = view_of((*draft.template, *draft.ops), draft.steps)
-    if level < VIEW_LEVEL or not view.places:
+    grants = grants_of(view_of((*draft.template, *draft.ops), draft.steps))
+    if level < VIEW_LEVEL or not grants.read:
         return None
     network = draft.policy.get(Network)
     no_net = network is not None and network.kind == "none"
-    return view_ruleset(view, level, view_scope(draft), no_net)
+    return view_ruleset(grants, level, view_scope(draft), no_net)
 
 
 def lower_view(wanted: Landlock, draft: Draft) -> None:
@@ -189,22 +192,15 @@ def lower_view(wanted: Landlock, draft: Draft) -> None:
         draft.weaker("landlock", f"{why}: mounts alone hold the view")
         return
     emit(rules, draft, wanted, Phase.ROOT, "view")
-    alone = below_writable(view_of((*draft.template, *draft.ops), draft.steps))
+    grants = grants_of(view_of((*draft.template, *draft.ops), draft.steps))
     unknown = [n for table in (abi.FS, abi.NET, abi.SCOPE) for n in unknown_to(table, draft.host)]
     tail = f"; unknown to it: {', '.join(unknown)}" if unknown else ""
-    tail += f"; mounts alone keep from writing: {', '.join(alone)}" if alone else ""
+    for doing, paths in (("starting", grants.unstartable), ("writing", grants.unwritable)):
+        # Landlock can't take back below a path what it grants above.
+        alone = [path for path in paths if not inside(path, "/proc")]
+        tail += f"; mounts alone keep from {doing}: {', '.join(alone)}" if alone else ""
     level = min(draft.host.landlock, abi.MAX_LEVEL)
     draft.promise("landlock", f"the view's mounts again, level {level}{tail}")
-
-
-def below_writable(view: View) -> tuple[str, ...]:
-    """Read-only mounts below writable ones: Landlock can't take back what it grants above."""
-    writable = [each.path for each in view.mounts if each.writable and each.kind != "proc"]
-    return tuple(
-        each.path
-        for each in view.mounts
-        if not each.writable and any(inside(each.path, path) for path in writable)
-    )
 
 
 def unknown_to(table: dict[str, tuple[int, int]], host: Host) -> list[str]:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from isolate.abi.flags import CLONE_NEWTIME, NAMESPACES
+from isolate.abi.flags import CLONE_NEWTIME, NAMESPACES, namespace_names
 from isolate.abi.ops import OpCode, OpFlag, Phase
-from isolate.errors import PolicyConflict
+from isolate.errors import HostLacks, PolicyConflict
 from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft
+from isolate.plan.model import Op
 from isolate.policy.chroot import Chroot
 from isolate.policy.identity import Identity
 from isolate.policy.namespace import IdMap, Namespace
@@ -18,6 +19,9 @@ SECCOMP_HINT = (
     "start the container with --security-opt seccomp=unconfined, or with a profile that lets "
     "clone, unshare, setns, mount and their kin through"
 )
+# The user namespace first: it gives the right to join the others, where it owns them; the mount
+# namespace last: it changes what paths mean.
+JOIN_ORDER = ("user", "cgroup", "ipc", "uts", "net", "pid", "time", "mount")
 NEEDS = {
     "time": ("unshare",),
     "mount": ("mount", "umount2", "open_tree", "mount_setattr"),
@@ -104,14 +108,7 @@ def lower_user(namespace: Namespace, draft: Draft) -> None:
     draft.step("id_map", "write uid_map and gid_map", namespace, uids, gids, alone)
     if alone:
         return
-    first_uid, first_gid = uids[0][0], gids[0][0]
-    draft.op(OpCode.SETGROUPS, Phase.IDS, "drop supplementary groups", namespace, b"")
-    draft.op(
-        OpCode.SETRESGID, Phase.IDS, f"init: set gid {first_gid}", namespace, nums=(first_gid,)
-    )
-    draft.op(
-        OpCode.SETRESUID, Phase.IDS, f"init: set uid {first_uid}", namespace, nums=(first_uid, 1)
-    )
+    init_ids(namespace, draft, uids[0][0], gids[0][0])
 
 
 def wanted(namespace: Namespace, draft: Draft) -> tuple[str, ...]:
@@ -135,7 +132,8 @@ def created(namespace: Namespace, draft: Draft) -> None:
     elif "user" in kinds:
         names = "" if host.sys_admin else f" (all of {', '.join(kinds)} need it)"
         draft.lacks("user", host.user_why + names, user_hint(host))
-    able = (host.sys_admin or draft.new("user")) and "clone" not in host.refused
+    joined = any(kind == "user" for kind, _ in namespace.joins)
+    able = (host.sys_admin or draft.new("user") or joined) and "clone" not in host.refused
     for kind in kinds[1:] if "user" in kinds else kinds:
         if "clone" in host.refused or set(NEEDS.get(kind, ())) & set(host.refused):
             draft.lacks(kind, REFUSED, SECCOMP_HINT)
@@ -152,15 +150,59 @@ def user_hint(host: Host) -> str:
     return "set that sysctl, or run as root"
 
 
+def lower_joins(namespace: Namespace, draft: Draft) -> None:
+    """setns in a first init, and its clone with the flags of the box. Raises: HostLacks."""
+    if "setns" in draft.host.refused:
+        raise HostLacks("join", "a seccomp filter around this process refuses setns", SECCOMP_HINT)
+    draft.joining.append(
+        # Before any process of those namespaces can see it.
+        Op(
+            code=OpCode.DUMPABLE, phase=Phase.NAMESPACE, about="make init not dumpable", nums=(0,)
+        )
+    )
+    for kind in JOIN_ORDER:
+        for target in (where for each, where in namespace.joins if each == kind):
+            about, slot = f"join the {kind} namespace of {target}", f"ns:{kind}"
+            draft.step("open_ns", about, namespace, target, kind, slot=slot)
+            draft.joining.append(
+                Op(
+                    code=OpCode.SETNS, phase=Phase.NAMESPACE, about=about, origin=namespace,
+                    nums=(NAMESPACES[kind],), slots=(slot,),
+                )
+            )  # fmt: skip
+            draft.promise(f"joined {kind}", target)
+    flags = draft.clone_flags
+    draft.joining.append(
+        Op(
+            code=OpCode.REBORN, phase=Phase.NAMESPACE, origin=namespace,
+            about=f"clone the box's init with {namespace_names(flags)}",
+            nums=(flags,), slots=("reborn",),
+        )
+    )  # fmt: skip
+    if draft.host.euid == 0 and any(kind == "user" for kind, _ in namespace.joins):
+        draft.reserved_ids = True  # its ids are not those that init comes with
+        init_ids(namespace, draft, 0, 0)
+
+
+def init_ids(namespace: Namespace, draft: Draft, uid: int, gid: int) -> None:
+    """Init's own ids in its user namespace."""
+    draft.op(OpCode.SETGROUPS, Phase.IDS, "drop supplementary groups", namespace, b"")
+    draft.op(OpCode.SETRESGID, Phase.IDS, f"init: set gid {gid}", namespace, nums=(gid,))
+    draft.op(OpCode.SETRESUID, Phase.IDS, f"init: set uid {uid}", namespace, nums=(uid, 1))
+
+
 def lower_time(namespace: Namespace, draft: Draft) -> None:
-    """A time namespace holds for children: unshared by init, with offsets before the first."""
-    draft.op(OpCode.UNSHARE, Phase.NAMESPACE, "unshare time", namespace, nums=(CLONE_NEWTIME,))
+    """A time namespace holds for children: unshared by init, with offsets before the first.
+
+    Before init takes its ids: a process that isn't dumpable may not write its own offsets.
+    """
+    draft.op(OpCode.UNSHARE, Phase.IDS, "unshare time", namespace, nums=(CLONE_NEWTIME,))
     offsets = (("monotonic", namespace.monotonic_offset), ("boottime", namespace.boottime_offset))
     text = "".join(
         f"{clock} {int(value // 1)} {int(value % 1 * 1e9)}\n" for clock, value in offsets if value
     )
     if text:
-        draft.op(OpCode.TIMENS, Phase.NAMESPACE, "set clock offsets", namespace, text.encode())
+        draft.op(OpCode.TIMENS, Phase.IDS, "set clock offsets", namespace, text.encode())
 
 
 def lower_names(namespace: Namespace, draft: Draft) -> None:
@@ -184,21 +226,15 @@ def lower_names(namespace: Namespace, draft: Draft) -> None:
 
 
 def lower(namespace: Namespace, draft: Draft) -> None:
-    """New namespaces by the clone of init; joined ones by setns, user first."""
+    """New namespaces by the clone of init; joined ones before it, user first."""
     created(namespace, draft)
-    if namespace.user:
-        lower_user(namespace, draft)
-    for number, (kind, target) in enumerate(namespace.joins):
-        slot = f"ns:{number}"
-        about = f"join the {kind} namespace of {target}"
-        draft.step("open_ns", about, namespace, target, kind, slot=slot)
-        draft.op(
-            OpCode.SETNS, Phase.NAMESPACE, about, namespace,
-            nums=(NAMESPACES[kind],), slots=(slot,),
-        )  # fmt: skip
     if draft.new("time"):
         lower_time(namespace, draft)
-        draft.clone_flags &= ~CLONE_NEWTIME  # unshared by init: it holds for children
+        draft.clone_flags &= ~CLONE_NEWTIME
+    if namespace.user:
+        lower_user(namespace, draft)
+    if namespace.joins:
+        lower_joins(namespace, draft)
     if draft.new("uts"):
         lower_names(namespace, draft)
     for kind in namespace.kinds:

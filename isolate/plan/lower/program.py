@@ -6,9 +6,10 @@ from __future__ import annotations
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import cgroup, landlock, seccomp
+from isolate.plan.lower import apparmor, cgroup, landlock, seccomp
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Vector
+from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
@@ -58,7 +59,7 @@ def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
         whole = int(deadline.cpu_time) + 1
         least("cpu", whole, whole + 1)
     limit = draft.policy.get(CgroupLimit)
-    fallback = draft.new("user") and "pids" not in draft.host.cgroup.controllers
+    fallback = draft.counts_alone() and "pids" not in draft.host.cgroup.controllers
     if limit and limit.pids and fallback:
         # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
         count = limit.pids + (0 if draft.reserved_ids else 1)
@@ -122,6 +123,9 @@ def lower_credentials(draft: Draft) -> None:
 
 def lower_exec(draft: Draft) -> None:
     """The report that set-up is done, and what is in force from here on."""
+    profile = draft.policy.get(AppArmorProfile)
+    if profile is not None:
+        apparmor.lower(profile, draft)
     identity = draft.policy.get(Identity)
     if identity and identity.no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", identity)
