@@ -34,7 +34,7 @@ void iso_close_fds(struct iso_message *message, uint32_t first);
 long iso_map_blob(int32_t fd, size_t *size);
 
 /* Clone a process that is to run a message's plan: 0 in it, its pid, or -errno. */
-long iso_start(const struct iso_message *message, int32_t *pidfd);
+long iso_start(const struct iso_message *message, struct iso_ctx *ctx, int32_t *pidfd);
 
 /* 0, or -EAGAIN if there are too many.  serial: of a keeper; 0: the program itself. */
 long iso_child_add(int32_t pid, int32_t status_fd, int last, uint32_t serial);

@@ -63,7 +63,7 @@ class Scale:
     count: int
 
 
-SHORT, FULL = Scale(8, 12), Scale(25, 40)
+QUICK, SHORT, FULL = Scale(2, 2), Scale(8, 12), Scale(25, 40)
 
 
 @define

@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -66,8 +67,9 @@ class Floor:
         self.process.stdin.write(b"%d\n" % count)
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the floor ended with {self.process.wait(FLOOR_SECONDS)}")
+        if not line.endswith(b"]\n"):
+            code = self.process.wait(FLOOR_SECONDS)
+            raise RuntimeError(f"the floor ended with {code}; it has said why on stderr")
         rows = json.loads(line)
         for row in rows:
             for name, value in row.items():
@@ -77,8 +79,11 @@ class Floor:
     def close(self) -> None:
         """End it."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):  # it has ended by itself, and has been told of
+            self.process.stdin.close()
         self.process.wait(FLOOR_SECONDS)
+        self.process.stdout.close()
 
 
 def floor(bench: Bench, *modes: str, box: Sandbox | None = None, program: str = "") -> Floor:

@@ -25,6 +25,7 @@ from isolate.errors import (
     OutputLimitExceeded,
     PidsLimitExceeded,
     ReplyError,
+    SandboxViolation,
     TimeLimitExceeded,
 )
 from isolate.host.facts import Host
@@ -34,9 +35,10 @@ from isolate.policy.policy import Policy
 from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
 from isolate.supervise.launch import Session
-from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, judge
-from isolate.supervise.process import End, Process
+from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
+from isolate.supervise.process import End, Process, pid_of
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.violations import Violation
 from isolate.worker import call as protocol
 from isolate.worker import wire
 
@@ -129,6 +131,7 @@ class Caller:
         self.server: Process | None = None
         self.control: socket.socket | None = None
         self.log_fd = -1
+        self.pumps: list[Pump] = []  # of the calls that run
 
     def start(self) -> tuple[Process, socket.socket]:
         """A server that lives, and its control socket; started if there is none."""
@@ -148,6 +151,8 @@ class Caller:
                 fds["fd:3"] = theirs.fileno()
                 ops = compile_program(self.policy, command, self.host)
                 self.server = self.session.spawn(ops, fds)
+                if self.server.log is not None:
+                    self.server.log.when_killed(self.on_kill)
             except BaseException:
                 ours.close()
                 raise
@@ -156,6 +161,13 @@ class Caller:
                 os.close(null)
             self.control = ours
             return self.server, ours
+
+    def on_kill(self, violation: Violation, pid: int) -> None:
+        """The policy has ended a process: the call that it belongs to ends, too."""
+        found = {pid, *ancestors(pid)}
+        for pump in list(self.pumps):
+            if pump.process.pidfd >= 0 and pid_of(pump.process.pidfd) in found:
+                pump.stop(Violated(violation.syscall, violation.args, "seccomp"))
 
     def stop(self) -> None:
         """End the server, and close."""
@@ -214,14 +226,25 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
             cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
+        if isinstance(outcome, Violated):
+            raise SandboxViolation(
+                f"the call was ended for a system call that its policy forbids: "
+                f"{outcome.syscall or 'unknown'}{outcome.args}",
+                self.session.violations,
+            )
         if not reply.data:
             lost = self.why_dead() if end.lost else ""
             raise ReplyError(f"the call ended without an answer: {outcome}{lost}")
-        return protocol.answer(reply.data, allowed)
+        try:
+            return protocol.answer(reply.data, allowed)
+        except Exception as error:
+            error.violations = self.session.violations  # type: ignore[attr-defined]
+            raise
 
     def begin(self, payload: bytes, stack: ExitStack) -> tuple[Pump, Sink]:
         """Hand one call to the server; a server that a call before has killed is replaced."""
@@ -293,8 +316,25 @@ class Caller:
             Sink(ends[2], keep=False, pass_to=caller_fd("stderr")),
         ]
         limits = self.session.plan.limits
-        kill = partial(self.kill_call, process)
-        return Pump(process, limits, kill, self.session.counters, sinks), reply
+        pump = Pump(process, limits, partial(self.kill_call, process), self.session.counters, sinks)
+        self.pumps.append(pump)
+        stack.callback(self.pumps.remove, pump)
+        return pump, reply
+
+
+def ancestors(pid: int) -> set[int]:
+    """The pids above one, as far as init of its namespace is not among them; bounded."""
+    found: set[int] = set()
+    while len(found) < 64:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return found
+        if pid <= 1 or pid in found:
+            return found
+        found.add(pid)
+    return found
 
 
 def hung_up(sock: socket.socket) -> bool:

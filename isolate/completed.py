@@ -11,6 +11,7 @@ from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOu
 from isolate.supervise.timeline import Sample
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 __all__ = ["Completed", "RunFailed", "RunTimedOut", "return_code"]
 
@@ -46,7 +47,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.outcome = outcome
         self.usage = usage
         self.guarantees = guarantees
-        self.violations: tuple[Any, ...] = ()
+        self.violations: tuple[Violation, ...] = ()
         self.timing = timing
         self.timeline = timeline
 

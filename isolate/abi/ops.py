@@ -63,9 +63,14 @@ class OpCode(IntEnum):
     TIMENS = 46
     IDMAP = 47
     SETSCHED = 48
+    SECCOMP_NOTIFY = 49
+    OVERLAY = 53
+    ROOT_OVERLAY = 54
+    UNPACK = 55
     PLACE = 56
     ROOT_HERE = 57
     ROOT_LEAVE = 58
+    LEAF = 59
     REBORN = 60
 
 
