@@ -73,6 +73,7 @@ FEATURES = {
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
     "cgroup2": cgroup2_is_ours,
+    "cgroup": lambda: FEATURES["cgroup1"]() or cgroup2_is_ours(),
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
     "git": lambda: shutil.which("git") is not None,
