@@ -108,7 +108,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def in_time():
     """A test that hangs shows where, and ends the run."""
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(600 if os.environ.get("ISOLATE_VM") else 120, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 
