@@ -65,6 +65,7 @@ class Session:
         self.lock = threading.Lock()
         self.timing = Timing()
         self.pending: Setup | None = None
+        self.spawned = 0  # programs so far
         self.closed = False
         self.counted = Counters()
         self.supervisor: Supervisor | None = None
@@ -198,6 +199,7 @@ class Session:
                 os.close(blob_fd)
         try:
             process = self.started(program.ops, status, read_fd)
+            self.spawned += 1
             process.log = log
             return process
         except BaseException:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -109,11 +110,18 @@ def test_a_stopped_processor_share_is_counted():
     assert done.usage.throttled > 0.2
 
 
-def test_what_goes_to_a_disk_is_counted(tmp_path):
-    code = f"import os\nfd = os.open('{tmp_path}/x', os.O_CREAT | os.O_WRONLY)\n" \
+@pytest.fixture
+def disk():
+    """A directory on a disk, which /tmp is not."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as path:
+        os.chmod(path, 0o777)
+        yield path
+
+
+def test_what_goes_to_a_disk_is_counted(disk):
+    code = f"import os\nfd = os.open('{disk}/x', os.O_CREAT | os.O_WRONLY)\n" \
            "os.write(fd, bytes(8 << 20)); os.fsync(fd)"  # fmt: skip
-    tmp_path.chmod(0o777)
-    with Sandbox(write=[tmp_path], timeout=SLACK) as box:
+    with Sandbox(write=[disk], timeout=SLACK) as box:
         done = box.run([sys.executable, "-c", code])
         assert done.outcome == Exited(0)
         stats = box.stats()
