@@ -17,6 +17,7 @@ struct iso_ctx {
 	int32_t null_fd;             /* /dev/null for masks, -1 before the first */
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
+	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
 	int32_t outside;             /* not born in the cgroup that LEAF names */
 };
 
@@ -54,6 +55,12 @@ static inline int iso_absent(long r)
 	return r == -ENOENT || r == -ENOTDIR;
 }
 
+/* The upper half of the argument by which a call of ours passes the filters, or 0. */
+static inline uint64_t iso_door(const struct iso_ctx *ctx, uint64_t which)
+{
+	return ctx->doors & which ? (uint64_t)ISO_DOOR << 32 : 0;
+}
+
 uint64_t iso_now(void);
 
 /* Run every op in order: 0, or -errno with *step = the op that failed. */
@@ -81,7 +88,8 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn)
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
+	X(OVERLAY, overlay) X(ROOT_OVERLAY, root_overlay) X(UNPACK, unpack)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);
@@ -92,7 +100,11 @@ long iso_in_root(const struct iso_ctx *ctx, const char *path, uint64_t flags);
 long iso_parent_in_root(const struct iso_ctx *ctx, const char *path, const char **name);
 long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
+long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode);
 long iso_is_dir(long fd);
+
+/* From child_root.c. */
+long iso_become_root(struct iso_ctx *ctx, long fd);
 
 /* From child_mount.c: attributes of a mount; the tree that an op names; a new file system, not yet attached; a copy of a tree, likewise. */
 long iso_set_attr(long fd, uint64_t set, uint64_t clr, int recursive);

@@ -116,7 +116,8 @@ long op_seccomp(struct iso_ctx *ctx, const struct iso_op *op)
 		.len = (unsigned short)(iso_len(ctx, op->str[0]) / sizeof(struct sock_filter)),
 		.filter = (struct sock_filter *)(uintptr_t)iso_str(ctx, op, 0),
 	};
-	long r = sys(seccomp, SECCOMP_SET_MODE_FILTER, op->num[0], &program);
+	uint64_t mode = SECCOMP_SET_MODE_FILTER | iso_door(ctx, ISO_DOOR_SECCOMP);
+	long r = sys(seccomp, mode, op->num[0], &program);
 	/* seccomp(2): with TSYNC a positive result is a thread that could not be confined. */
 	return r > 0 && op->num[0] & SECCOMP_FILTER_FLAG_TSYNC ? -ESRCH : r;
 }

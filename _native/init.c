@@ -167,6 +167,11 @@ static void serve(struct iso_message *m)
 		iso_close_fds(m, 1);
 		iso_end_tree(m->request.serial, (int32_t)m->request.flags, m->fds[0]);
 		return;
+	case ISO_REQ_GUARD:
+		if (m->n_fds != 2)
+			break;
+		iso_guard(m->fds[1], m->fds[0]);
+		return;
 	default:
 		break;
 	}

@@ -49,8 +49,11 @@ void iso_reap(void);
 /* The status socket of a child marked LAST that has ended, else -1. */
 int32_t iso_last(void);
 
-/* Kill and reap every process but this one. */
+/* Kill and reap every process but this one; the frozen are thawed, to die. */
 void iso_kill_all(void);
+
+/* Keep an open freezer.state for that, and answer. */
+void iso_guard(int32_t freezer_fd, int32_t reply_fd);
 
 /* Kill the program of that serial with all that descends from it; told on reply_fd in the end. */
 void iso_end_tree(uint32_t serial, int32_t program, int32_t reply_fd);

@@ -27,6 +27,7 @@ EARLY, BOX, PROGRAM = range(3)
 COUNT = itertools.count()
 SKIPPED = {OpCode.READY, OpCode.EXEC}  # our own report; the exec is the floor's last step anyway
 IMPLIED = {OpCode.SETGROUPS, OpCode.ROOT_HERE}  # with the gid; with a template
+LANDLOCK_FILE = 0xC007  # what a file can be granted: execute, write, read, truncate, ioctl_dev
 LANDLOCK = {
     OpCode.LANDLOCK_CREATE: "ruleset",
     OpCode.LANDLOCK_PATH: "allow_path",
@@ -137,7 +138,10 @@ class Job:
         code, text = op.code, (op.strs[0] if op.strs else b"") or b""
         if code in LANDLOCK:
             phase = "landlock" if part == BOX else "filter"
-            self.add(LANDLOCK[code], phase, part, text, nums=op.nums)  # type: ignore[arg-type]
+            nums = op.nums
+            if text and os.path.exists(text) and not os.path.isdir(text):
+                nums = (nums[0] & LANDLOCK_FILE, *nums[1:])
+            self.add(LANDLOCK[code], phase, part, text, nums=nums)  # type: ignore[arg-type]
             return True
         table = {
             OpCode.PROPAGATION: ("propagation", "mount"),

@@ -131,6 +131,15 @@ def root_of(short: Mapping[str, Any]) -> Chroot:
     )
 
 
+def links(short: Mapping[str, Any], spaces: Namespace) -> list[Network]:
+    """What was asked for; else a loopback of its own, or the network that is shared or joined."""
+    if short.get("network") is not None:
+        return [short["network"]]
+    if short.get("net", True) is not True:
+        return [Network.host()]
+    return [Network.loopback()] if spaces.net else []
+
+
 def capabilities(short: Mapping[str, Any], allow: tuple[Any, ...]) -> CapabilitySet:
     """None, unless a token lets some be kept."""
     caps = short.get("caps")
@@ -226,7 +235,7 @@ def compose(
         no_new_privs=not any(isinstance(each, tokens.NewPrivileges) for each in allow),
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]
-    items += [short.get("network") or Network.loopback(), *filters(short, allow)]
+    items += [*links(short, spaces), *filters(short, allow)]
     items += [*access(short, allow), *profile(short)]
     if spaces.mount:
         items += [] if roots else [root_of(short)]

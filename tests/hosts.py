@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded hosts, for tests that ask no machine."""
+"""Small made-up hosts for tests that ask no machine; recorded ones are in tests/museum."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ ARM = evolve(ORDINARY, arch="aarch64")
 NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups to write
     ROOT_V1, sys_admin=False, cgroup=CgroupFacts(why="no cgroup file system is mounted")
 )
+LISTENING = evolve(  # what a machine of today has: refused calls are reported
+    ROOT_V1, seccomp_flags=("tsync", "spec_allow", "new_listener", "wait_killable_recv")
+)
 V2 = CgroupFacts(
     version=2,
     controllers=("cpu", "cpuset", "hugetlb", "io", "memory", "pids"),
@@ -55,4 +58,5 @@ ALL = {
     "old-5.15": OLD,
     "aarch64": ARM,
     "nested": NESTED,
+    "listening": LISTENING,
 }

@@ -60,6 +60,8 @@ class Host:
         sys_admin: whether the caller has CAP_SYS_ADMIN (and so may clone mounts).
         user_namespaces: whether they can be made; `user_why` says why not.
         seccomp: the actions that filters may have; none without seccomp.
+        seccomp_flags: "tsync", "spec_allow", "new_listener", "wait_killable_recv": what a filter
+            may be installed with, each probed; `seccomp_why` says why no listener.
         root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
         filtered: whether a seccomp filter around us is in force.
         refused: system calls that a filter around us refuses: "clone" (for new namespaces), ...
@@ -81,6 +83,8 @@ class Host:
     user_namespaces: bool
     user_why: str = ""
     seccomp: tuple[str, ...] = ()
+    seccomp_flags: tuple[str, ...] = ()
+    seccomp_why: str = ""
     root_entries: tuple[tuple[str, str], ...] = ()
     filtered: bool = False
     refused: tuple[str, ...] = ()

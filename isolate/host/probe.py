@@ -11,6 +11,7 @@ from pathlib import Path
 from isolate.host import confinement, lsm
 from isolate.host.cgroups import probe_cgroup
 from isolate.host.facts import Host, PythonFacts
+from isolate.host.seccomp import probe_flags
 
 __all__ = ["probe", "probe_python"]
 
@@ -127,6 +128,7 @@ def probe() -> Host:
     ids_why = confinement.ids_why(status, uid_map, gid_map) if root else ""
     usable, why = user_namespace_fact(refused, status, own_ids=not ids_why)
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    flags, no_listener = probe_flags(status)
     landlock, landlock_why = lsm.landlock()
     apparmor, apparmor_label = lsm.apparmor()
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
@@ -139,6 +141,8 @@ def probe() -> Host:
         user_namespaces=usable,
         user_why=why,
         seccomp=tuple(ACTIONS.get(name, name) for name in actions),
+        seccomp_flags=flags,
+        seccomp_why=no_listener,
         root_entries=tuple(found for path in paths if (found := entry(path))),
         filtered=confinement.filtered(),
         refused=refused,

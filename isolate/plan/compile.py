@@ -12,11 +12,13 @@ from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower import (
     apparmor,
+    capabilities,
     cgroup,
     chroot,
     deadline,
     landlock,
     namespace,
+    network,
     program,
     seccomp,
     template,
@@ -52,12 +54,12 @@ def lower_box(draft: Draft) -> None:
         draft.promise("keyring", "the filter around this process refuses keyctl")
     elif identity and identity.new_keyring:
         draft.op(OpCode.KEYRING, Phase.NAMESPACE, "join a new session keyring", identity)
-    network = policy.get(Network)
-    if draft.new("net") and network and network.kind == "loopback":
-        draft.op(OpCode.LOOPBACK_UP, Phase.NETWORK, "bring lo up", network)
+    links = policy.get(Network)
+    if links is not None:
+        network.lower(links, draft)
     root = policy.get(Chroot)
     if (root is not None or policy.mounts) and not draft.new("mount"):
-        draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
+        draft.lacks("root", "no mount namespace can be made here", namespace.user_hint(draft.host))
     elif root is not None:
         chroot.lower(root, draft)
     elif draft.new("mount"):
@@ -68,8 +70,9 @@ def lower_box(draft: Draft) -> None:
     bounds = policy.get(Deadline)
     if bounds is not None:
         deadline.lower(bounds, draft)
-    if policy.get(CapabilitySet) is not None:
-        draft.promise("caps", "capset, and the bounding set")
+    caps = policy.get(CapabilitySet)
+    if caps is not None:
+        capabilities.lower_box(caps, draft)
     if identity and identity.no_new_privs:
         draft.promise("no_new_privs", "prctl")
     wanted = policy.get(SeccompFilter)
@@ -137,6 +140,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         steps=tuple(draft.steps),
         limits=limits_of(policy),
         guarantees=tuple(draft.guarantees),
+        watch=draft.watch,
     )
     return plan, draft.reserved_ids
 

@@ -142,6 +142,14 @@ def merged(items: Iterable[Any], kind: type[Any], key: Callable[[Any], Any]) -> 
     return tuple(found[name] for name in sorted(found))
 
 
+def tighter_swap(a: CgroupLimit, b: CgroupLimit) -> int | None:
+    """The smaller of two, where None beside a memory ceiling is none at all."""
+    if a.memory is None and b.memory is None:
+        return tighter(a.swap, b.swap)
+    found = tighter(*(0 if each.memory and each.swap is None else each.swap for each in (a, b)))
+    return found if found or None not in (a.swap, b.swap) else None
+
+
 @frozen(kw_only=True)
 class CgroupLimit(Primitive):
     """Ceilings on what all processes of the sandbox may use together.
@@ -211,6 +219,8 @@ class CgroupLimit(Primitive):
                 values[each.name] = (*a, *b)  # the converter narrows what is there twice
             elif each.name == "account":
                 values[each.name] = a or b
+            elif each.name == "swap":
+                values[each.name] = tighter_swap(self, inner)
             else:
                 values[each.name] = tighter(a, b)
         if values["cpu_burst"] is not None:

@@ -23,6 +23,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
+from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
 from isolate.supervise.setup import (
     ANSWER_SECONDS,
@@ -33,6 +34,7 @@ from isolate.supervise.setup import (
 )
 from isolate.supervise.start import Init, read_records, start_init
 from isolate.supervise.timing import Timing
+from isolate.supervise.violations import Violation
 
 __all__ = ["Session"]
 
@@ -65,6 +67,7 @@ class Session:
         self.pending: Setup | None = None
         self.closed = False
         self.counted = Counters()
+        self.supervisor: Supervisor | None = None
         self.counted_extra = Extra()
         self.freezer = Freezer()
 
@@ -77,6 +80,8 @@ class Session:
         """
         began = time.monotonic()
         try:
+            if self.plan.watch is not None:
+                self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
             self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
@@ -171,8 +176,12 @@ class Session:
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
+        notify, log = None, None
         try:
             named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
+            if self.supervisor is not None:
+                notify, log = self.supervisor.listen()
+                named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
@@ -183,10 +192,14 @@ class Session:
             raise
         finally:
             os.close(write_fd)
+            if notify is not None:
+                notify.close()
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd)
+            process.log = log
+            return process
         except BaseException:
             status.close()
             raise
@@ -219,6 +232,11 @@ class Session:
             process.close()
             raise
         return process
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused calls of all its programs so far."""
+        return () if self.supervisor is None else self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
@@ -305,5 +323,7 @@ class Session:
                 self.extra()
                 self.freezer.close()
             finally:
+                if self.supervisor is not None:
+                    self.supervisor.close()
                 self.closed = True
                 self.undo.close()

@@ -96,7 +96,7 @@ class Seen:
     """
 
     status: int
-    verdict: TimedOut | LimitHit | None = None
+    verdict: TimedOut | LimitHit | Violated | None = None
     oom_kills: int = 0
     pids_refused: int = 0
     memory_peak: int | None = None

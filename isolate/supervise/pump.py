@@ -17,7 +17,8 @@ from attrs import Factory, define
 from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
-from isolate.supervise.outcome import LimitHit, TimedOut, memory_hit
+from isolate.supervise.notify import Log
+from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
 from isolate.supervise.timeline import Timeline
 
@@ -80,7 +81,7 @@ class Pump:
     sinks: list[Sink]
     stdin_fd: int = -1
     stdin: memoryview = memoryview(b"")
-    verdict: TimedOut | LimitHit | None = None
+    verdict: TimedOut | LimitHit | Violated | None = None
     written: int = 0
     began: float = Factory(time.monotonic)
     cpu_began: float = 0.0
@@ -218,11 +219,16 @@ class Pump:
             if used >= limits.cpu_time:
                 self.stop(LimitHit("cpu_time", used, limits.cpu_time))
 
-    def stop(self, verdict: TimedOut | LimitHit) -> None:
+    def stop(self, verdict: TimedOut | LimitHit | Violated) -> None:
         """Kill, for the first reason that there is."""
         if self.verdict is None:
             self.verdict = verdict
         self.kill()
+
+    def obey(self, log: Log | None) -> None:
+        """Stop, too, when the policy ends a process of this program for a refused call."""
+        if log is not None:
+            log.when_killed(lambda it, _: self.stop(Violated(it.syscall, it.args, "seccomp")))
 
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.

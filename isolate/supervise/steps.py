@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from attrs import Factory, define
 
-from isolate.abi.flags import NAMESPACES
+from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, confined, freezer, joining, trees
+from isolate.supervise import archive, cgroupfs, confined, freezer, joining, loops, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -48,7 +49,13 @@ def open_tree(step: Step, made: Prepared) -> None:
     """A detached copy of a host tree with its attributes set, for BIND."""
     path, recursive, attr_set, attr_clr, optional, idmap = step.args
     userns_fd = idmap_namespace(made) if idmap else -1
-    fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    try:
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL or userns_fd < 0 or not attr_set & MOUNT_ATTR_RDONLY:
+            raise
+        # No idmapped mounts there (proc, devtmpfs, overlay): to read, what is for others will do.
+        fd = trees.detached(path, recursive, attr_set, attr_clr, optional)
     if fd < 0:
         made.absent.add(step.slot or "")  # optional: its op is left out
         return
@@ -128,9 +135,37 @@ def find_template(step: Step, made: Prepared) -> None:
     made.template = templates.get(made.template_ops)
 
 
+def keep(step: Step, made: Prepared, fd: int) -> None:
+    """A descriptor for a slot, until the box ends."""
+    made.undo.callback(os.close, fd)
+    made.fds[step.slot or ""] = fd
+
+
+def mount_image(step: Step, made: Prepared) -> None:
+    """A file system's image, mounted by a loop device, not attached anywhere."""
+    path, kind, attr, _, _, idmap = step.args
+    userns_fd = idmap_namespace(made) if idmap else -1
+    keep(step, made, loops.mounted(path, kind, attr, userns_fd))
+
+
+def read_archive(step: Step, made: Prepared) -> None:
+    """An archive's entries, for UNPACK."""
+    keep(step, made, archive.entries(*step.args))
+
+
+def make_upper(step: Step, made: Prepared) -> None:
+    """What an overlay needs in a host directory that takes its changes."""
+    for name in ("data", "work"):
+        with suppress(FileExistsError):
+            os.mkdir(os.path.join(step.args[0], name), 0o755)
+
+
 KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "open_tree": open_tree,
     "open_ns": open_namespace,
+    "image": mount_image,
+    "archive": read_archive,
+    "make_upper": make_upper,
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,

@@ -12,8 +12,9 @@ from isolate.plan.model import Op
 from isolate.policy.chroot import Chroot
 from isolate.policy.identity import Identity
 from isolate.policy.namespace import IdMap, Namespace
+from isolate.policy.network import Network
 
-__all__ = ["SECCOMP_HINT", "lower"]
+__all__ = ["lower", "user_hint"]
 
 SECCOMP_HINT = (
     "start the container with --security-opt seccomp=unconfined, or with a profile that lets "
@@ -112,16 +113,21 @@ def lower_user(namespace: Namespace, draft: Draft) -> None:
 
 
 def wanted(namespace: Namespace, draft: Draft) -> tuple[str, ...]:
-    """The kinds to be new: what is asked for, and the mount namespace that a root and mounts need.
+    """The kinds to be new: what is asked for, and what a root, mounts and links need.
 
-    Raises: PolicyConflict: mounts in a namespace that is joined would be others' mounts.
+    Otherwise they would be made in the machine's own. Raises: PolicyConflict: mounts in a
+    namespace that is joined would be others' mounts.
     """
-    kinds = namespace.kinds
-    if draft.policy.get(Chroot) is None and not draft.policy.mounts:
-        return kinds
-    if any(kind == "mount" for kind, _ in namespace.joins):
-        raise PolicyConflict("a Chroot or a Mount can't go with a mount namespace that is joined")
-    return tuple(kind for kind in NAMESPACES if kind in (*kinds, "mount"))
+    policy, joined = draft.policy, {kind for kind, _ in namespace.joins}
+    kinds = set(namespace.kinds)
+    if policy.get(Chroot) is not None or policy.mounts:
+        kinds.add("mount")
+        if "mount" in joined:
+            raise PolicyConflict("a Chroot or Mount can't go with a mount namespace that is joined")
+    links = policy.get(Network)
+    if links is not None and links.kind != "host" and "net" not in joined:
+        kinds.add("net")
+    return tuple(kind for kind in NAMESPACES if kind in kinds)
 
 
 def created(namespace: Namespace, draft: Draft) -> None:
@@ -147,7 +153,14 @@ def user_hint(host: Host) -> str:
     """What to do about missing user namespaces."""
     if "clone" in host.refused:
         return SECCOMP_HINT
-    return "set that sysctl, or run as root"
+    cures = {
+        "sysctl": "set that sysctl",
+        "CAP_SETFCAP": "start the container with --cap-add SETFCAP",
+        "/proc": "mount a /proc",
+    }
+    cure = next((what for word, what in cures.items() if word in host.user_why), None)
+    found = cure or "use a kernel with CONFIG_USER_NS"
+    return found if host.euid == 0 else f"{found}, or run as root"
 
 
 def lower_joins(namespace: Namespace, draft: Draft) -> None:
@@ -237,6 +250,6 @@ def lower(namespace: Namespace, draft: Draft) -> None:
         lower_joins(namespace, draft)
     if draft.new("uts"):
         lower_names(namespace, draft)
-    for kind in namespace.kinds:
+    for kind in wanted(namespace, draft):
         if not any(each.name == kind for each in draft.guarantees):
             draft.promise(kind, f"a new {kind} namespace")

@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-from isolate.abi.caps import mask
-from isolate.abi.flags import RLIMITS, SECBIT_NOROOT, SECBIT_NOROOT_LOCKED
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import apparmor, cgroup, landlock, seccomp
+from isolate.plan.lower import apparmor, capabilities, cgroup, landlock, rlimit, seccomp
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Vector
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
-from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
-from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
 from isolate.policy.landlock import Landlock
 from isolate.policy.namespace import Namespace
-from isolate.policy.rlimit import Rlimit
 from isolate.policy.seccomp import SeccompFilter
 
 __all__ = ["lower"]
@@ -39,42 +34,9 @@ def lower_fds(command: Command, draft: Draft) -> None:
         )  # fmt: skip
 
 
-def rlimits(draft: Draft) -> dict[str, tuple[int, int]]:
-    """From Rlimit, Deadline, and CgroupLimit.pids where no cgroup can hold it."""
-    found: dict[str, tuple[int, int]] = {}
-    own = draft.policy.get(Rlimit)
-    for name in RLIMITS:
-        value = getattr(own, name) if own else None
-        if value is not None:
-            found[name] = value
-    deadline = draft.policy.get(Deadline)
-
-    def least(name: str, soft: int, hard: int) -> None:
-        old = found.get(name, (soft, hard))
-        found[name] = (min(old[0], soft), min(old[1], hard))
-
-    if deadline and deadline.files_size is not None:
-        least("fsize", deadline.files_size, deadline.files_size)
-    if deadline and deadline.cpu_time is not None:
-        whole = int(deadline.cpu_time) + 1
-        least("cpu", whole, whole + 1)
-    limit = draft.policy.get(CgroupLimit)
-    fallback = draft.counts_alone() and "pids" not in draft.host.cgroup.controllers
-    if limit and limit.pids and fallback:
-        # Since Linux 5.14 counted by user namespace; init of an ordinary user is one of them.
-        count = limit.pids + (0 if draft.reserved_ids else 1)
-        least("nproc", count, count)
-    return found
-
-
 def lower_limits(command: Command, draft: Draft) -> None:
     """rlimits, umask, directory."""
-    own = draft.policy.get(Rlimit) or "launch"
-    for name, (soft, hard) in rlimits(draft).items():
-        draft.op(
-            OpCode.RLIMIT, Phase.LIMIT, f"set RLIMIT_{name.strip('_').upper()} to {soft}", own,
-            nums=(RLIMITS[name], soft, hard),
-        )  # fmt: skip
+    rlimit.lower(draft)
     identity = draft.policy.get(Identity)
     if identity:
         draft.op(OpCode.UMASK, Phase.LIMIT, "set umask", identity, nums=(identity.umask,))
@@ -103,22 +65,10 @@ def lower_credentials(draft: Draft) -> None:
     """Bounding set first, ids, then the sets: each needs what the next one takes."""
     caps = draft.policy.get(CapabilitySet)
     if caps is not None:
-        draft.op(
-            OpCode.SECUREBITS, Phase.CREDENTIALS, "lock SECBIT_NOROOT", caps,
-            nums=(SECBIT_NOROOT | SECBIT_NOROOT_LOCKED,),
-        )  # fmt: skip
-        draft.op(
-            OpCode.BOUNDING, Phase.CREDENTIALS, "drop from the bounding set", caps,
-            nums=(mask(caps.bounding),),
-        )  # fmt: skip
+        capabilities.lower_bounding(caps, draft)
     lower_ids(draft, bool(caps and caps.permitted))
     if caps is not None:
-        sets = (mask(caps.effective), mask(caps.permitted), mask(caps.inheritable))
-        draft.op(OpCode.CAPSET, Phase.CREDENTIALS, "set capabilities", caps, nums=sets)
-        draft.op(
-            OpCode.AMBIENT, Phase.CREDENTIALS, "set ambient capabilities", caps,
-            nums=(mask(caps.ambient),),
-        )  # fmt: skip
+        capabilities.lower_sets(caps, draft)
 
 
 def lower_exec(draft: Draft) -> None:

@@ -1,0 +1,26 @@
+"""What the tests of single primitives share: bare ones, as root and as an ordinary user."""
+
+import os
+
+from isolate import Namespace
+
+ROOT = os.geteuid() == 0
+
+
+def bare(**kinds):
+    """New namespaces; an ordinary user's need a user namespace."""
+    return Namespace(**kinds) if ROOT else Namespace(user=True, **kinds)
+
+
+def out(run, script, code=0):
+    """What a shell inside prints."""
+    done = run(["sh", "-c", script], capture_output=True, text=True)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def status(run):
+    """/proc/self/status inside, by name."""
+    return dict(
+        line.split(":\t", 1) for line in out(run, "cat /proc/self/status").splitlines()
+    )
