@@ -235,6 +235,7 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
             cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)

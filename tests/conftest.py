@@ -73,8 +73,10 @@ FEATURES = {
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
     "cgroup2": cgroup2_is_ours,
+    "cgroup": lambda: FEATURES["cgroup1"]() or cgroup2_is_ours(),
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
+    "strace": lambda: shutil.which("strace") is not None,
     "git": lambda: shutil.which("git") is not None,
     "sqlite3": lambda: shutil.which("sqlite3") is not None,
     "testdata": lambda: (TEST_DATA / "moby-seccomp").is_dir(),
@@ -82,6 +84,8 @@ FEATURES = {
     "x86_64": lambda: os.uname().machine == "x86_64",
     "libseccomp": lambda: ctypes.util.find_library("seccomp") is not None,
     "cross-headers": lambda: os.path.isdir("/usr/aarch64-linux-gnu/include"),
+    "loop": lambda: os.path.exists("/dev/loop-control"),
+    "mksquashfs": lambda: shutil.which("mksquashfs") is not None,
     "numpy": lambda: installed("numpy"),
     "vm": lambda: "ISOLATE_VM" in os.environ,
     "landlock": lambda: landlock_level() >= 1,
@@ -107,7 +111,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def in_time():
     """A test that hangs shows where, and ends the run."""
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(600 if os.environ.get("ISOLATE_VM") else 120, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 
