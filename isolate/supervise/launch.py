@@ -237,8 +237,10 @@ class Session:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Refused calls of all its programs so far."""
-        return () if self.supervisor is None else self.supervisor.violations()
+        """Refused calls of all its programs so far; a fork of the caller has none to tell of."""
+        if self.supervisor is None or self.owner != os.getpid():
+            return ()
+        return self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
