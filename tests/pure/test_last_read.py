@@ -12,7 +12,7 @@ GOOD, BROKEN = Counters(cpu=2.0, oom_kills=3), Counters(cpu=0.0)
 class Leaf:
     """One that is being removed: its files end under the reader's hands."""
 
-    directories = {"pids": "/nowhere"}  # noqa: RUF012
+    directories = {"pids": "/nowhere"}
 
     def __init__(self, session, error=None):
         self.session, self.error = session, error
