@@ -22,6 +22,7 @@ CHILD_SOURCES = (
     "child_mount.c",
     "child_ns.c",
     "child_notify.c",
+    "child_overlay.c",
     "child_root.c",
 )
 PARENT_SOURCES = (

@@ -18,6 +18,7 @@ struct iso_ctx {
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
 	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
+	int32_t outside;             /* not born in the cgroup that LEAF names */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);
@@ -73,7 +74,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 
 /* clang-format off */
 #define ISO_STEPS(X) \
-	X(JOIN_CGROUP, join_cgroup) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
+	X(JOIN_CGROUP, join_cgroup) X(LEAF, leaf) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
 	X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
 	X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) X(LOOPBACK_UP, loopback_up) \
 	X(PROPAGATION, propagation) X(ROOT_TMPFS, root_tmpfs) X(ROOT_BIND, root_bind) \
@@ -87,7 +88,8 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify)
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
+	X(OVERLAY, overlay) X(ROOT_OVERLAY, root_overlay) X(UNPACK, unpack)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);
@@ -98,7 +100,11 @@ long iso_in_root(const struct iso_ctx *ctx, const char *path, uint64_t flags);
 long iso_parent_in_root(const struct iso_ctx *ctx, const char *path, const char **name);
 long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
+long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode);
 long iso_is_dir(long fd);
+
+/* From child_root.c. */
+long iso_become_root(struct iso_ctx *ctx, long fd);
 
 /* From child_mount.c: attributes of a mount; the tree that an op names; a new file system, not yet attached; a copy of a tree, likewise. */
 long iso_set_attr(long fd, uint64_t set, uint64_t clr, int recursive);

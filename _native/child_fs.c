@@ -131,7 +131,7 @@ long op_mkdir(struct iso_ctx *ctx, const struct iso_op *op)
 	return iso_make_dirs(ctx, iso_str(ctx, op, 0), (uint32_t)op->num[0]);
 }
 
-static long write_all(long fd, const char *data, uint32_t len)
+static long write_all(long fd, const char *data, uint64_t len)
 {
 	while (len > 0) {
 		long n = sys(write, fd, data, len);
@@ -140,9 +140,23 @@ static long write_all(long fd, const char *data, uint32_t len)
 		if (n == 0)
 			return -EIO;
 		data += n;
-		len -= (uint32_t)n;
+		len -= (uint64_t)n;
 	}
 	return 0;
+}
+
+/* A file that was not there, with its content. */
+long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode)
+{
+	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
+		      0600);
+	if (fd < 0)
+		return fd;
+	long r = write_all(fd, data, len);
+	if (r == 0)
+		r = sys(fchmod, fd, mode);
+	long closed = sys(close, fd);
+	return r < 0 ? r : closed;
 }
 
 long op_file(struct iso_ctx *ctx, const struct iso_op *op)
@@ -151,16 +165,10 @@ long op_file(struct iso_ctx *ctx, const struct iso_op *op)
 	long dir = iso_parent_in_root(ctx, iso_str(ctx, op, 0), &name);
 	if (dir < 0)
 		return dir;
-	long fd = sys(openat, dir, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
-		      0600);
+	long r = iso_new_file(dir, name, iso_str(ctx, op, 1), iso_len(ctx, op->str[1]),
+			      (uint32_t)op->num[0]);
 	(void)sys(close, dir);
-	if (fd < 0)
-		return fd;
-	long r = write_all(fd, iso_str(ctx, op, 1), iso_len(ctx, op->str[1]));
-	if (r == 0)
-		r = sys(fchmod, fd, op->num[0]);
-	long closed = sys(close, fd);
-	return r < 0 ? r : closed;
+	return r;
 }
 
 long op_symlink(struct iso_ctx *ctx, const struct iso_op *op)

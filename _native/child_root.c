@@ -14,7 +14,7 @@ long op_propagation(struct iso_ctx *ctx, const struct iso_op *op)
 }
 
 /* The new root is stacked on "/" until PIVOT_ROOT: that directory is always there. */
-static long become_root(struct iso_ctx *ctx, long fd)
+long iso_become_root(struct iso_ctx *ctx, long fd)
 {
 	long r = sys(move_mount, fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
 	if (r < 0) {
@@ -28,7 +28,7 @@ static long become_root(struct iso_ctx *ctx, long fd)
 long op_root_tmpfs(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	long fd = iso_new_fs("tmpfs", iso_str(ctx, op, 0), iso_len(ctx, op->str[0]), op->num[0]);
-	return fd < 0 ? fd : become_root(ctx, fd);
+	return fd < 0 ? fd : iso_become_root(ctx, fd);
 }
 
 long op_root_bind(struct iso_ctx *ctx, const struct iso_op *op)
@@ -38,7 +38,7 @@ long op_root_bind(struct iso_ctx *ctx, const struct iso_op *op)
 		return fd;
 	long r = iso_set_attr(fd, op->num[0], op->num[1], 1);
 	if (r == 0)
-		return become_root(ctx, fd);
+		return iso_become_root(ctx, fd);
 	(void)sys(close, fd);
 	return r;
 }

@@ -103,10 +103,18 @@ struct iso_op {
 /* a: socket that takes the listener by SCM_RIGHTS; s0: struct sock_filter[]; n0:
  * SECCOMP_FILTER_FLAG_* with NEW_LISTENER; n1: ISO_DOOR_* that later calls of set-up pass by */
 #define ISO_OP_SECCOMP_NOTIFY    49
+/* s0: options; s1: scratch in root, which holds the layers by the options' relative names and is
+ * let go of; n0: MOUNT_ATTR_*; n1: 1 makes "u" and "w" in it, "u" like "l0"; n2, n3:
+ * 1 + the ids that the kernel acts as, 0: init's own */
+#define ISO_OP_OVERLAY           53
+#define ISO_OP_ROOT_OVERLAY      54 /* s0, n0..n3: likewise, of the root so far; init keeps the ids */
+/* a: file of entries (child_overlay.c), into root; n0, n1: 1 + owner and group, 0: init's own */
+#define ISO_OP_UNPACK            55
 /* s0: host path; s1: path in root: an empty directory or file of the same kind; OPTIONAL */
 #define ISO_OP_PLACE             56
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
 #define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+#define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 /* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
 #define ISO_OP_REBORN            60
 #define ISO_OP_LAST              60 /* codes below it without a step are refused */
@@ -134,6 +142,9 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 /* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
  * ENDED when nothing of it is left, and EXITED on its own status socket */
 #define ISO_REQ_KILL  4
+/* fds: status, freezer.state: on v1 the frozen don't die, so thaw them there whenever all are
+ * killed; ENDED when it is kept */
+#define ISO_REQ_GUARD 5
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
@@ -183,11 +194,13 @@ int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
 
-/* The same, entering several namespaces first: fds by place, -1 for none. */
-#define ISO_SPACE_NET   0
-#define ISO_SPACE_IPC   1
-#define ISO_SPACE_MOUNT 2
-#define ISO_SPACES      3
+/* The same, entering several namespaces first: ISO_PLACES fds by place, -1 for none. */
+#define ISO_SPACE_NET    0
+#define ISO_SPACE_IPC    1
+#define ISO_SPACE_MOUNT  2
+#define ISO_SPACES       3
+#define ISO_SPACE_CGROUP 3 /* the directory of a v2 cgroup, that the process is born in */
+#define ISO_PLACES       4
 int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * PARENT FILE.  The supervisor's life, and what Python asks of it: see isolate.cdef.h. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "notify.h"
 
 #include <errno.h>

@@ -34,6 +34,7 @@ struct need {
 
 static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_JOIN_CGROUP] = {0, 0, 1},
+	[ISO_OP_LEAF] = {0, 0, 1},
 	[ISO_OP_SETNS] = {0, 0, 1},
 	[ISO_OP_WRITE] = {3, 0, 0},
 	[ISO_OP_SETGROUPS] = {1, 0, 0},
@@ -59,6 +60,9 @@ static const struct need needs[ISO_OP_LAST + 1] = {
 	[ISO_OP_EXEC] = {0, 6, 0},
 	[ISO_OP_TIMENS] = {1, 0, 0},
 	[ISO_OP_IDMAP] = {3, 0, 0},
+	[ISO_OP_OVERLAY] = {3, 0, 0},
+	[ISO_OP_ROOT_OVERLAY] = {1, 0, 0},
+	[ISO_OP_UNPACK] = {0, 0, 1},
 	[ISO_OP_REBORN] = {0, 0, 1},
 	[ISO_OP_PLACE] = {3, 0, 0},
 	[ISO_OP_SECCOMP_NOTIFY] = {1, 0, 1},

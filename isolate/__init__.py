@@ -24,6 +24,7 @@ from isolate.errors import (
     SandboxViolation,
     SupervisorError,
     TimeLimitExceeded,
+    Undecided,
     Unsandboxed,
 )
 from isolate.plan.bpf import verbs
@@ -104,6 +105,7 @@ __all__ = [
     "Stats",
     "TimeLimitExceeded",
     "TimedOut",
+    "Undecided",
     "Unsandboxed",
     "Timing",
     "Usage",

@@ -36,7 +36,7 @@ from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
-from isolate.supervise.process import End, Process, pid_of
+from isolate.supervise.process import End, Process
 from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.violations import Violation
 from isolate.worker import call as protocol
@@ -45,6 +45,9 @@ from isolate.worker import wire
 __all__ = ["Caller"]
 
 STATUS = struct.Struct("<cidd")
+CREDENTIALS = struct.Struct("=3i")  # struct ucred: pid, uid, gid
+ROOM = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(4)
+TAKEN_SECONDS = 1.0
 KEEPER_SECONDS = 2.0  # for a keeper to end its call, before the whole worker is ended
 ERRORS: dict[str, type[LimitExceeded]] = {
     "memory": MemoryLimitExceeded,
@@ -66,6 +69,7 @@ class CallProcess(Process):
         self.sock = sock
         self.end_server = end_server
         self.pid = 0  # its keeper's affair
+        self.keeper = 0  # the keeper's pid as we see it, by the kernel's word; 0 before it is taken
         self.pidfd = -1
         self.end = None
         self.killed: float | None = None  # since when
@@ -86,13 +90,12 @@ class CallProcess(Process):
     def news(self) -> None:
         """One message of the keeper: taken, or the status; its silence is a death."""
         try:
-            data, fds, _, _ = socket.recv_fds(self.sock, STATUS.size, 1)
+            data, ancillary, _, _ = self.sock.recvmsg(STATUS.size, ROOM)
         except ConnectionResetError:
-            data, fds = b"", []
-        for fd in fds:
-            os.close(fd)
+            data, ancillary = b"", []
+        sender = senders(ancillary)
         if data == b"t" and not self.taken:
-            self.taken = True
+            self.taken, self.keeper = True, sender
         elif len(data) == STATUS.size and data[:1] == b"s":
             _, status, user, system = STATUS.unpack(data)
             self.end = End(status=status & 0xFFFF, user=user, system=system)
@@ -164,10 +167,16 @@ class Caller:
 
     def on_kill(self, violation: Violation, pid: int) -> None:
         """The policy has ended a process: the call that it belongs to ends, too."""
-        found = {pid, *ancestors(pid)}
-        for pump in list(self.pumps):
-            if pump.process.pidfd >= 0 and pid_of(pump.process.pidfd) in found:
-                pump.stop(Violated(violation.syscall, violation.args, "seccomp"))
+        above = ancestors(pid)
+        until = time.monotonic() + TAKEN_SECONDS
+        while True:
+            calls = {getattr(pump.process, "keeper", -1): pump for pump in list(self.pumps)}
+            for keeper in above & calls.keys():
+                calls[keeper].stop(Violated(violation.syscall, violation.args, "seccomp"))
+                return
+            if 0 not in calls or time.monotonic() > until:
+                return
+            time.sleep(0.002)  # one is taken, and the thread that waits for it hasn't looked yet
 
     def stop(self) -> None:
         """End the server, and close."""
@@ -226,6 +235,7 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
             cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)
@@ -301,6 +311,7 @@ class Caller:
                 fds.append(write_fd)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(ours.close)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             fds.append(theirs.detach())
             socket.send_fds(control, [b"call"], fds)
         finally:
@@ -319,6 +330,19 @@ class Caller:
         self.pumps.append(pump)
         stack.callback(self.pumps.remove, pump)
         return pump, reply
+
+
+def senders(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The pid that the kernel gives for a message's sender, or 0. Descriptors are closed: none is
+    asked for."""
+    sender = 0
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(payload) >= 12:
+            sender = CREDENTIALS.unpack_from(payload)[0]
+        elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            for (fd,) in struct.iter_unpack("=i", payload[: len(payload) // 4 * 4]):
+                os.close(fd)
+    return int(sender)
 
 
 def ancestors(pid: int) -> set[int]:

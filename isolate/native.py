@@ -52,11 +52,15 @@ def check(blob: bytes) -> int | None:
 
 @frozen
 class Spaces:
-    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours."""
+    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours.
+
+    `cgroup` is the directory of a v2 cgroup that it is born in.
+    """
 
     net: int = -1
     ipc: int = -1
     mount: int = -1
+    cgroup: int = -1
 
 
 OURS: Spaces = Spaces()
@@ -73,7 +77,7 @@ def spawn(
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount])
+    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup])
     error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
         call = "clone3" if out.entered else "setns"

@@ -43,7 +43,16 @@ NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups
 LISTENING = evolve(  # what a machine of today has: refused calls are reported
     ROOT_V1, seccomp_flags=("tsync", "spec_allow", "new_listener", "wait_killable_recv")
 )
+V2 = CgroupFacts(
+    version=2,
+    controllers=("cpu", "cpuset", "hugetlb", "io", "memory", "pids"),
+    unified=("cpu", "cpuset", "hugetlb", "io", "memory", "pids"),
+)
+ROOT_V2 = evolve(ROOT_V1, kernel=(6, 1), cgroup=V2)
+DELEGATED = evolve(ORDINARY, kernel=(6, 1), cgroup=V2)
 ALL = {
+    "root-v2": ROOT_V2,
+    "delegated-v2": DELEGATED,
     "root-v1": ROOT_V1,
     "ordinary": ORDINARY,
     "old-5.15": OLD,

@@ -33,14 +33,20 @@ class CgroupFacts:
     """Which controllers a leaf could have.
 
     Attributes:
-        version: 1, 2, or 0 for none.
-        controllers: names that are usable by us.
+        version: 1 (also hybrid: some controllers of v1, some of v2), 2, or 0 for none.
+        controllers: names that are usable by us, by v2's names.
         why: what was looked at where there are none.
+        unified: those of them that v2 has, on hybrid machines too.
+        rungs: (where a place was looked for, why it is none or "").
+        command: what to type on this machine to get one.
     """
 
     version: int = 0
     controllers: tuple[str, ...] = ()
     why: str = ""
+    unified: tuple[str, ...] = ()
+    rungs: tuple[tuple[str, str], ...] = ()
+    command: str = ""
 
 
 @frozen(kw_only=True)

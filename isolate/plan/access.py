@@ -116,7 +116,7 @@ def node_at(path: str, view: View, look: Look) -> tuple[Node | None, Place]:
     if place.kind == "bind":
         rest = path[len(place.path.rstrip("/")) :]
         return look(place.source.rstrip("/") + rest or "/"), place
-    if place.kind in ("proc", "devpts", "mask"):
+    if place.kind != "tmpfs":  # made by the kernel, or of several parts: only a run could tell
         return Node(kind=FILE if place.kind == "mask" else DIRECTORY, known=False), place
     if path == place.path:
         return Node(kind=DIRECTORY, mode=place.mode & 0o777), place

@@ -32,6 +32,10 @@ FORBIDDEN = {
     ),
 }
 
+OVERLAY_HINT = (
+    "a lower directory must be a directory of a file system that overlayfs takes; an ordinary "
+    "user's must have no mounts below it"
+)
 BY_OP = {
     (OpCode.BIND, errno.ENOENT): "the source must exist on this machine: see read=, write=, Mount",
     (OpCode.MOUNT_NEW, errno.ENOENT): "the target must exist in the root: a Mount.dir(...) first",
@@ -45,6 +49,13 @@ BY_OP = {
     (OpCode.PIVOT_ROOT, errno.EACCES): APPARMOR,
     (OpCode.ROOT_BIND, errno.EACCES): CANT_PASS,
     (OpCode.BIND, errno.EACCES): CANT_PASS,
+    (OpCode.BIND, errno.EINVAL): "an ordinary user can't bind a directory without the mounts below "
+    "it: a layer of an overlay must have no mounts below it",
+    (OpCode.OVERLAY, errno.EINVAL): OVERLAY_HINT,
+    (OpCode.ROOT_OVERLAY, errno.EINVAL): OVERLAY_HINT,
+    (OpCode.OVERLAY, errno.ENODEV): "the kernel has no overlayfs (CONFIG_OVERLAY_FS)",
+    (OpCode.ROOT_OVERLAY, errno.ENODEV): "the kernel has no overlayfs (CONFIG_OVERLAY_FS)",
+    (OpCode.UNPACK, errno.ENOSPC): "the archive takes more than size=",
     (OpCode.EXEC, errno.ENOENT): "the program, or the interpreter it names, is not in the box's "
     "root; pass read=[...] or Mount.bind(...)",
     (OpCode.EXEC, errno.EACCES): "the file is not executable for the box's uid, or lies in a "

@@ -119,6 +119,10 @@ def place(op: Op, steps: dict[str, Step]) -> Place | None:
         return bind(op, steps)
     if code is OpCode.MOUNT_NEW:
         return Place(path=text(op.strs[2]), kind=text(op.strs[0]), attr=attr, mode=mode_of(op))
+    if code is OpCode.OVERLAY:
+        return Place(path=text(op.strs[1]), kind="overlay", attr=attr)
+    if code is OpCode.ROOT_OVERLAY:
+        return Place(path="/", kind="overlay", attr=attr)
     if code is OpCode.MASK:
         return Place(path=text(op.strs[0]), kind="mask", optional=True)
     if code is OpCode.MKDIR:

@@ -24,7 +24,7 @@ from attrs import NOTHING, fields
 from isolate.errors import PolicyError
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
-from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.cgroup import CgroupLimit, HugetlbLimit, IoLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
@@ -65,6 +65,8 @@ NESTED: dict[str, type[Any]] = {
     "namespace.uid_map": IdMap,
     "namespace.gid_map": IdMap,
     "chroot.mounts": Mount,
+    "cgroup.io": IoLimit,
+    "cgroup.hugetlb": HugetlbLimit,
     "seccomp.layers": Layer,
     "seccomp.layers.rules": Rule,
     "seccomp.layers.rules.conditions": Condition,
@@ -232,6 +234,7 @@ def refused(why: str) -> Any:
 SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Mount, "data"): content,
     (Mount, "lower"): tuple,
+    (Chroot, "lower"): tuple,
     (Namespace, "joins"): pairs,
     (Rule, "action"): action,
     (Layer, "default"): action,

@@ -127,7 +127,8 @@ def live_leaves(mounts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for controller, mount in mounts.items():
         for name, directory in leaves_below(mount):
             if is_locked(directory, locks):
-                found[name][controller] = directory
+                below = f"{directory}/box"  # root's on v2: init has one of its own beside it
+                found[name][controller] = below if os.path.isdir(below) else directory
     return dict(found)
 
 

@@ -97,13 +97,18 @@ class Session:
             raise
         return self
 
+    def leaf_fd(self, name: str) -> int:
+        """A v2 directory of the box's cgroup, -1 if it has none."""
+        return -1 if self.made.leaf is None else int(getattr(self.made.leaf, name))
+
     def start_init(self) -> Init:
         """With a pair of the stock's where the plan may have one and one is there."""
         pair = stock.take() if self.plan.stockable else None
+        own = native.Spaces(mount=self.made.mount_ns, cgroup=self.leaf_fd("init_fd"))
         if pair is None:
-            return start_init(self.plan.clone_flags, native.Spaces(mount=self.made.mount_ns))
+            return start_init(self.plan.clone_flags, own)
         try:
-            spaces = native.Spaces(*pair, self.made.mount_ns)
+            spaces = evolve(own, net=pair[0], ipc=pair[1])
             self.made.stocked = True
             return start_init(self.plan.clone_flags & ~(CLONE_NEWNET | CLONE_NEWIPC), spaces)
         finally:
@@ -167,18 +172,20 @@ class Session:
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
+        leaf_fd = self.leaf_fd("cgroup_fd")
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
         notify, log = None, None
         try:
-            named = {**self.made.fds, **fds, "record": write_fd}
+            named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
             if self.supervisor is not None:
                 notify, log = self.supervisor.listen()
                 named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
+            flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)

@@ -58,6 +58,7 @@ class Meter:
             pids_refused=after.pids_refused - self.before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
             cpu=difference(self.before.cpu, after.cpu),
         )
 

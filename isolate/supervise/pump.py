@@ -18,7 +18,7 @@ from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.notify import Log
-from isolate.supervise.outcome import LimitHit, TimedOut, Violated
+from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
 from isolate.supervise.timeline import Timeline
 
@@ -212,7 +212,7 @@ class Pump:
         self.next_count = now + COUNT_EVERY
         seen = self.counters()
         if limits.memory is not None and seen.oom_kills > base.oom_kills:
-            self.stop(LimitHit("memory", seen.memory_peak, limits.memory))
+            self.stop(memory_hit(seen.oom, seen.memory_peak, limits.memory))
         if limits.cpu_time is not None and seen.cpu is not None:
             used = seen.cpu - self.cpu_began
             self.next_look = now + (limits.cpu_time - used) / (os.cpu_count() or 1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from attrs import Factory, define
@@ -15,7 +15,7 @@ from isolate.abi.flags import MOUNT_ATTR_RDONLY, NAMESPACES
 from isolate.errors import HostLacks, LaunchError
 from isolate.plan.hints import hint
 from isolate.plan.model import Op, Plan, Step
-from isolate.supervise import cgroupfs, confined, freezer, joining, trees
+from isolate.supervise import archive, cgroupfs, confined, freezer, joining, loops, trees
 from isolate.supervise import template as templates
 from isolate.supervise.hostids import HostIds, reserve_ids
 from isolate.supervise.start import start_init
@@ -104,10 +104,21 @@ def keep_id_map(step: Step, made: Prepared) -> None:
     made.id_map = step
 
 
+def init_id(made: Prepared) -> int | None:
+    """The host's uid of init: the first line of its map."""
+    if made.id_map is None:
+        return None
+    _, outside, _ = made.id_map.args[0][0]
+    if outside is not None:
+        return int(outside)
+    return made.ids.base if made.ids is not None else None
+
+
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
     freezer.reclaim()
-    made.leaf = cgroupfs.create(step.args[0])
+    limit, names, split = step.args
+    made.leaf = cgroupfs.create(limit, names, init_id(made) if split else None)
     made.undo.callback(made.leaf.close)
     made.fds.update(made.leaf.join_fds)
 
@@ -124,12 +135,41 @@ def find_template(step: Step, made: Prepared) -> None:
     made.template = templates.get(made.template_ops)
 
 
+def keep(step: Step, made: Prepared, fd: int) -> None:
+    """A descriptor for a slot, until the box ends."""
+    made.undo.callback(os.close, fd)
+    made.fds[step.slot or ""] = fd
+
+
+def mount_image(step: Step, made: Prepared) -> None:
+    """A file system's image, mounted by a loop device, not attached anywhere."""
+    path, kind, attr, _, _, idmap = step.args
+    userns_fd = idmap_namespace(made) if idmap else -1
+    keep(step, made, loops.mounted(path, kind, attr, userns_fd))
+
+
+def read_archive(step: Step, made: Prepared) -> None:
+    """An archive's entries, for UNPACK."""
+    keep(step, made, archive.entries(*step.args))
+
+
+def make_upper(step: Step, made: Prepared) -> None:
+    """What an overlay needs in a host directory that takes its changes."""
+    for name in ("data", "work"):
+        with suppress(FileExistsError):
+            os.mkdir(os.path.join(step.args[0], name), 0o755)
+
+
 KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "open_tree": open_tree,
     "open_ns": open_namespace,
+    "image": mount_image,
+    "archive": read_archive,
+    "make_upper": make_upper,
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "cgroup_first": make_leaf,
     "apparmor": see_to_profile,
     "template": find_template,
 }

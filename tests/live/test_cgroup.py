@@ -85,7 +85,7 @@ def test_a_dead_owners_leaf_is_reclaimed():
     assert os.path.isdir(stale)
     live = cgroupfs.create(CgroupLimit(pids=5))
     try:
-        for controller in ("pids", "cpuacct"):
+        for controller in ("pids", "cpuacct", "freezer"):
             cgroupfs.reclaim(os.path.dirname(stale.replace("/pids/", f"/{controller}/")))
         assert not os.path.exists(stale)
         assert os.path.isdir(live.directories["pids"])  # its owner lives

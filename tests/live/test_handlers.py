@@ -385,3 +385,34 @@ def test_a_learnt_filter_is_a_value_like_any_other():
     text = isolate.Policy(wanted).dumps()
     assert isolate.Policy.loads(text).get(SeccompFilter) == wanted
     assert subprocess.run(["/bin/true"]).returncode == 0
+
+
+def test_confine_watches_nobody_and_says_so():
+    script = """
+from isolate import HostLacks, SeccompFilter
+from isolate.confine import confine
+try: confine(SeccompFilter.on("mkdir", len))
+except HostLacks as error: print(error.what)
+held = {each.name: each.verdict for each in confine(SeccompFilter.deny("chroot"))}
+print(held["seccomp"], held["reports"])
+import os
+try: os.chroot("/")
+except PermissionError: print("refused")
+"""
+    argv = [sys.executable, "-c", script]
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(isolate.__file__))}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=env)
+    assert done.stdout.splitlines() == ["handlers", "enforced weakened", "refused"], done.stderr
+
+
+def test_the_command_writes_what_it_learns(tmp_path):
+    pytest.importorskip("click")
+    path = tmp_path / "learnt.toml"
+    learn = ["seccomp", "learn", "--runs", "1", "--output", str(path), "--", "/bin/ls", "/usr"]
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(isolate.__file__))}
+    argv = [sys.executable, "-m", "isolate", *learn]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, env=env)
+    assert done.returncode == 0, done.stderr
+    wanted = isolate.Policy.load(path).get(SeccompFilter)
+    assert needed(wanted, ["/bin/ls", "/usr"]) == (Exited(0), ())
+    assert wanted.evaluate("socket", 1, 1, 0).action == Errno("EPERM")

@@ -120,7 +120,8 @@ call({TABLE["chroot"]}, b'/y')
     pid = int(done.stdout)
     counts = {each.decoded: (each.count, each.pid) for each in done.violations}
     assert counts == {("path='/x'",): (7, pid), ("path='/y'",): (1, pid)}
-    assert str(done.violations[0]) == f"chroot(path='/x'): errno(EPERM), 7 times, pid {pid}"
+    text = f"chroot(path='/x'): errno(EPERM), 7 times, pid {pid}"
+    assert str(done.violations[0]).startswith(text)
 
 
 def test_an_ordinary_program_has_none():
@@ -320,7 +321,7 @@ def test_a_lethal_policy_names_the_call_that_ended_it():
     assert isinstance(done.outcome, Violated)
     assert (done.outcome.syscall, done.outcome.mechanism) == ("acct", "seccomp")
     assert done.stdout == ""
-    assert done.returncode == -signal.SIGKILL
+    assert done.returncode == -signal.SIGSYS
     assert [(each.decoded, each.action) for each in done.violations] == [
         (("path='/x'",), KILL_PROCESS)
     ]
@@ -343,7 +344,7 @@ def test_a_child_that_violates_ends_the_program():
 def test_a_popen_that_violates_says_so():
     argv = [sys.executable, "-c", CALL + f"call({TABLE['acct']}, b'/')"]
     program = Sandbox(seccomp=LETHAL).popen(argv)
-    assert program.wait(60) == -signal.SIGKILL
+    assert program.wait(60) == -signal.SIGSYS
     assert program.outcome.syscall == "acct"
 
 
@@ -579,7 +580,7 @@ def test_the_probe_leaves_this_process_as_it_was():
 
     assert seccomp.try_listener() in ("", seccomp.NESTED)
     after = Path("/proc/self/status").read_text()
-    for field in ("Seccomp:", "Seccomp_filters:", "NoNewPrivs:", "Threads:"):
+    for field in ("Seccomp:", "Seccomp_filters:", "NoNewPrivs:"):
         mine = [line for line in before.splitlines() if line.startswith(field)]
         assert mine == [line for line in after.splitlines() if line.startswith(field)]
 

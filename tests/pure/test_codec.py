@@ -298,3 +298,35 @@ def test_a_file_that_is_too_large_or_unknown_is_refused(tmp_path):
         Policy().dumps("xml")
     with pytest.raises(PolicyError, match="UTF-8"):
         Policy(Mount.symlink("\udcff", "/x")).dumps()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Chroot.overlay(["/b", "/a"], size="8M"),
+        Chroot.overlay("/a", upper="/u", mounts=()),
+        Chroot.image("/x.tar.gz", writable=True),
+        Chroot.image("/x.img", format="ext4"),
+        Mount.overlay(["/b", "/a"], "/w"),
+        Mount.overlay("/a", "/w", upper="/u"),
+    ],
+)
+@pytest.mark.parametrize("format", ["toml", "json"])
+def test_roots_that_are_put_together_round_trip(item, format):
+    policy = Policy(item)
+    assert Policy.loads(policy.dumps(format), format) == policy
+
+
+def test_layers_keep_their_order_in_a_file():
+    policy = Policy.loads('version = 1\n[chroot]\nkind = "overlay"\nlower = ["/b", "/a"]\n')
+    assert policy.get(Chroot).lower == ("/b", "/a")
+
+
+def test_a_file_with_half_a_root_says_what_lacks():
+    for text, words in [
+        ('kind = "overlay"', "lower"),
+        ('kind = "image"\npath = "/x"', "format"),
+        ('kind = "overlay"\nlower = 3', "lower"),
+    ]:
+        with pytest.raises(PolicyError, match=words):
+            Policy.loads(f"version = 1\n[chroot]\n{text}\n")

@@ -12,7 +12,7 @@ from isolate.abi.flags import (
 )
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.plan import rootfs
-from isolate.plan.lower import mount, template
+from isolate.plan.lower import mount, overlay, template
 from isolate.plan.lower.draft import Draft
 from isolate.policy.chroot import Chroot
 from isolate.policy.mount import Mount
@@ -54,6 +54,9 @@ def directory_root(chroot: Chroot, draft: Draft) -> None:
     )  # fmt: skip
 
 
+ROOTS = {"dir": directory_root, "overlay": overlay.lower_root, "image": overlay.lower_image}
+
+
 def read_only(draft: Draft, chroot: Chroot) -> None:
     """The root's own file system; what is mounted below it has its own flags."""
     draft.op(
@@ -92,8 +95,9 @@ def lower(chroot: Chroot, draft: Draft) -> None:
         view_root(chroot, draft)
     else:
         private(draft, chroot)
-        directory_root(chroot, draft)
+        ROOTS[chroot.kind](chroot, draft)
         lower_mounts(chroot, draft)
+        overlay.lower_read_only(chroot, draft)
         pivot(draft, chroot)
     draft.promise("root", f"pivot_root into a {chroot.kind.replace('_', ' ')}")
 

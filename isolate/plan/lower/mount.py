@@ -10,6 +10,7 @@ from isolate.abi.flags import (
     MOUNT_ATTR_RDONLY,
 )
 from isolate.abi.ops import OpCode, OpFlag, Phase
+from isolate.plan.lower import overlay
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.policy.mount import Mount
 
@@ -131,10 +132,7 @@ def made(each: Mount, draft: Draft) -> None:
 
 
 def lower(each: Mount, draft: Draft) -> None:
-    """One mount.
-
-    Raises: HostLacks for an overlay, which has its own issue.
-    """
+    """One mount. Raises: HostLacks."""
     if each.kind == "bind":
         attr = SAFE if each.writable else SAFE | MOUNT_ATTR_RDONLY
         draft.bind(each.source or "", each.target, attr, each, owned=True)
@@ -145,6 +143,6 @@ def lower(each: Mount, draft: Draft) -> None:
     elif each.kind == "dev":
         dev(draft, each, each.target)
     elif each.kind == "overlay":
-        draft.lacks("overlay", "overlay mounts are not built yet", "use Mount.bind or files=")
+        overlay.lower_mount(each, draft)
     else:
         made(each, draft)
