@@ -73,6 +73,7 @@ FEATURES = {
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
     "cgroup2": cgroup2_is_ours,
+    "cgroup": lambda: FEATURES["cgroup1"]() or cgroup2_is_ours(),
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
     "gcc": lambda: shutil.which("gcc") is not None,
     "strace": lambda: shutil.which("strace") is not None,
@@ -110,7 +111,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def in_time():
     """A test that hangs shows where, and ends the run."""
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(600 if os.environ.get("ISOLATE_VM") else 120, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 

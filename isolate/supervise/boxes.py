@@ -127,8 +127,9 @@ def live_leaves(mounts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for controller, mount in mounts.items():
         for name, directory in leaves_below(mount):
             if is_locked(directory, locks):
-                below = f"{directory}/box"  # root's on v2: init has one of its own beside it
-                found[name][controller] = below if os.path.isdir(below) else directory
+                inner = f"{directory}/box"  # v2, root's: beside it is init's own cgroup
+                split = controller == UNIFIED and os.path.isdir(inner)
+                found[name][controller] = inner if split else directory
     return dict(found)
 
 
