@@ -307,7 +307,7 @@ class Supervisor:
             self.past = self.remembered(log)
 
     def sweep(self) -> None:
-        """Let go of the logs of programs that have ended without a refusal: nobody tells of them."""
+        """Let go of the logs of programs that have ended without a refusal: nobody tells that."""
         for tag in [tag for tag in self.logs if not self.notifier.knows(tag)]:
             self.settle(tag)
         self.sweep_at = max(SWEEP, 2 * len(self.logs))
