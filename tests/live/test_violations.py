@@ -278,6 +278,18 @@ def test_a_fork_of_the_caller_leaves_the_supervisor_alone():
         assert {each.decoded[0] for each in box.violations} == {"path='/a'", "path='/b'"}
 
 
+def test_a_box_that_lives_long_keeps_no_log_of_each_program():
+    with Sandbox() as box:
+        for number in range(150):
+            assert box.run(["/bin/true"]).violations == ()
+            if number % 50 == 0:
+                python(f"call({TABLE['acct']}, b'/{number}')", box)
+        logs = box.session.supervisor.logs
+        assert len(logs) <= 70
+        assert len(box.violations) == 3
+    assert len(box.violations) == 3
+
+
 # -- floods
 
 
