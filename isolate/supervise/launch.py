@@ -68,6 +68,7 @@ class Session:
         self.lock = threading.Lock()
         self.timing = Timing()
         self.pending: Setup | None = None
+        self.spawned = 0  # programs so far
         self.closed = False
         self.counted = Counters()
         self.supervisor: Supervisor | None = None
@@ -201,6 +202,7 @@ class Session:
                 os.close(blob_fd)
         try:
             process = self.started(program.ops, status, read_fd)
+            self.spawned += 1
             process.log = log
             return process
         except BaseException:
@@ -238,8 +240,10 @@ class Session:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Refused calls of all its programs so far."""
-        return () if self.supervisor is None else self.supervisor.violations()
+        """Refused calls of all its programs so far; a fork of the caller has none to tell of."""
+        if self.supervisor is None or self.owner != os.getpid():
+            return ()
+        return self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
