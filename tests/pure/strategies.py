@@ -145,7 +145,9 @@ STRATEGIES = {
         view=st.booleans(),
     ),
     AppArmorProfile: st.builds(
-        AppArmorProfile, st.sampled_from(["docker-default", "other"]), stack=st.none() | st.booleans()
+        AppArmorProfile,
+        st.sampled_from(["docker-default", "other"]),
+        stack=st.none() | st.booleans(),
     ),
 }
 # At most one of a kind, and mounts at places of their own.
