@@ -84,6 +84,7 @@ class Pump:
     verdict: TimedOut | LimitHit | Violated | None = None
     written: int = 0
     began: float = Factory(time.monotonic)
+    base: Counters | None = None  # the counters before the start, where somebody has read them
     cpu_began: float = 0.0
     next_look: float = 0.0
     next_count: float = 0.0
@@ -106,7 +107,7 @@ class Pump:
 
     def watch(self) -> End:
         """The loop."""
-        base = self.counters()
+        base = self.base if self.base is not None else self.counters()
         self.cpu_began = base.cpu or 0.0
         for sink in self.sinks:
             os.set_blocking(sink.fd, False)
