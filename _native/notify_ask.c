@@ -51,9 +51,8 @@ failed:
 	return NULL;
 }
 
-void iso_notify_shut(struct iso_notify *n)
+static void shut(struct iso_notify *n)
 {
-	pthread_mutex_lock(&n->lock);
 	for (uint32_t i = 0; i < n->n_listeners; i++) {
 		if (n->listeners[i].fd >= 0)
 			(void)close(n->listeners[i].fd);
@@ -63,17 +62,23 @@ void iso_notify_shut(struct iso_notify *n)
 	if (n->wake_fd >= 0)
 		(void)close(n->wake_fd);
 	n->wake_fd = -1;
+}
+
+void iso_notify_shut(struct iso_notify *n)
+{
+	pthread_mutex_lock(&n->lock);
+	shut(n);
 	pthread_mutex_unlock(&n->lock);
 }
 
+/* Nobody else is left; and in a fork of the caller the lock may be held by a thread that isn't there. */
 void iso_notify_close(struct iso_notify *n)
 {
-	iso_notify_shut(n);
+	shut(n);
 	for (uint32_t i = 0; i < n->n_programs; i++)
 		free(n->programs[i].code);
 	free(n->listeners);
 	free(n->programs);
-	pthread_mutex_destroy(&n->lock);
 	free(n);
 }
 

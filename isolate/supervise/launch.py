@@ -7,8 +7,10 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import TypeVar
 
 from attrs import evolve
 
@@ -40,6 +42,7 @@ __all__ = ["Session"]
 
 END_SECONDS = 5.0
 KEPT = 256
+T = TypeVar("T")
 BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
 
 
@@ -237,27 +240,42 @@ class Session:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Refused calls of all its programs so far."""
-        return () if self.supervisor is None else self.supervisor.violations()
+        """Refused calls of all its programs so far; a fork of the caller has none to tell of."""
+        if self.supervisor is None or self.owner != os.getpid():
+            return ()
+        return self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
         leaf = self.made.leaf
         if leaf is not None and not self.closed:
-            self.counted = leaf.counters()
+            self.counted = self.unless_closed(leaf.counters, self.counted)
         return self.counted
+
+    def unless_closed(self, read: Callable[[], T], last: T) -> T:
+        """What is read now; the last that was read, if the box was closed under our hands: then
+        the leaf was being removed, and close has read it before. Raises: OSError."""
+        try:
+            found = read()
+        except OSError:
+            if not self.closed:
+                raise
+            return last
+        return last if self.closed else found
 
     def extra(self) -> Extra:
         """Further counters, also after the end."""
         if not self.closed:
-            self.counted_extra = extra(self.made.leaf)
+            read = partial(extra, self.made.leaf)
+            self.counted_extra = self.unless_closed(read, self.counted_extra)
         return self.counted_extra
 
     def moment(self) -> Moment:
         """Memory and processor time now; None of both when the box has ended."""
         if self.init is None or self.closed:
             return Moment(None, None)
-        return moment(self.made.leaf, self.init.pid)
+        read = partial(moment, self.made.leaf, self.init.pid)
+        return self.unless_closed(read, Moment(None, None))
 
     def kill(self) -> None:
         """End every process of the box, init included."""

@@ -45,6 +45,7 @@ def call(number, *args):
 """
 LETHAL = SeccompFilter.default(lethal=True)
 ENOSYS = 38
+CONTROLLERS = os.listdir("/sys/fs/cgroup") if os.path.isdir("/sys/fs/cgroup") else []
 
 
 def python(script, box=None, **options):
@@ -261,6 +262,19 @@ def test_programs_at_the_same_time_have_their_own():
             each.join()
     seen = {n: [(each.decoded, each.count) for each in mine] for n, mine in found.items()}
     assert seen == {n: [((f"path='/{n}'",), n)] for n in range(1, 9)}
+
+
+def test_a_fork_of_the_caller_leaves_the_supervisor_alone():
+    with Sandbox() as box:
+        python(f"call({TABLE['acct']}, b'/a')", box)
+        pid = os.fork()
+        if pid == 0:
+            assert box.violations == ()
+            box.session.supervisor.notifier.state = None  # what the end of the process does
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        python(f"call({TABLE['acct']}, b'/b')", box)
+        assert {each.decoded[0] for each in box.violations} == {"path='/a'", "path='/b'"}
 
 
 # -- floods
@@ -530,6 +544,11 @@ def test_when_the_supervisor_is_killed_nothing_is_let_through_and_the_box_dies(t
     again = f"import sys; sys.path.insert(0, {WHERE!r})\nfrom isolate import Sandbox"
     script = f"{again}\nSandbox().run(['/bin/true'])"  # reclaims the cgroup that was left
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    parent = os.environ["ISOLATE_CGROUP_PARENT"]
+    end = time.monotonic() + 10
+    while any(os.path.exists(f"/sys/fs/cgroup/{each}/{parent}") for each in CONTROLLERS):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 # -- machines that have no listeners

@@ -394,10 +394,20 @@ def test_a_confined_caller_stacks(loading):
     loading(grounded("isolate-test-loaded"))
     loading(
         AppArmorProfile.generate(
-            "isolate-test-outer", read="/", write="/", execute="/", network="all",
+            "isolate-test-outer",
+            read="/",
+            write="/",
+            execute="/",
+            network="all",
             capabilities=PowersOf.all,
-            extra_rules=["mount,", "umount,", "pivot_root,", "signal,", "ptrace,",
-                         "change_profile -> **,"],
+            extra_rules=[
+                "mount,",
+                "umount,",
+                "pivot_root,",
+                "signal,",
+                "ptrace,",
+                "change_profile -> **,",
+            ],
         )  # fmt: skip
     )
     done = subprocess.run(
