@@ -17,7 +17,7 @@ from bench.job import remove_groups
 from bench.ways import floor, sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.needs("root", "gcc", "strace", "x86_64")
+pytestmark = pytest.mark.needs("root", "cgroup1", "idmap", "gcc", "strace", "x86_64")
 
 
 @pytest.fixture
