@@ -230,6 +230,8 @@ class Job:
                 continue
             limit, names, _ = step.args
             for name in (*names, *(each for each in ACCOUNTS if each in mounts())):
+                if controller(name) not in mounts():
+                    raise NotImplementedError(f"the floor joins cgroups of v1 only: {step.about}")
                 above = Path(mounts()[controller(name)]) / parent
                 above.mkdir(exist_ok=True)
                 leaf = os.fsencode(above / own)
