@@ -17,7 +17,8 @@ from isolate.policy.network import Network
 
 __all__ = ["host_view"]
 
-OWN = ("/tmp", "/dev", "/proc")  # places that every box has for itself
+# Places that every box has for itself; /var/tmp is a link to /tmp.
+OWN = ("/tmp", "/var/tmp", "/dev", "/proc")
 SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 READ_ONLY = SAFE | MOUNT_ATTR_RDONLY
 
