@@ -22,6 +22,7 @@ CHILD_SOURCES = (
     "child_mount.c",
     "child_ns.c",
     "child_overlay.c",
+    "child_pty.c",
     "child_root.c",
 )
 PARENT_SOURCES = ("plan.c", "spawn.c", "stock.c", "enter.c")

@@ -81,7 +81,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
 	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) \
-	X(OVERLAY, overlay) X(ROOT_OVERLAY, root_overlay) X(UNPACK, unpack)
+	X(OVERLAY, overlay) X(PTY, pty) X(UNPACK, unpack)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);

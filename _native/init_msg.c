@@ -1,37 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * isolate-init: requests in, records out, over SEQPACKET sockets; blobs by memfd. */
 #include "init.h"
+#include "msg.h"
 
 #include <linux/mman.h>
 #include <linux/stat.h>
 #include <linux/fcntl.h>
-
-#define ISO_SOL_SOCKET       1
-#define ISO_SCM_RIGHTS       1
-#define ISO_MSG_CMSG_CLOEXEC 0x40000000
-#define ISO_MSG_NOSIGNAL     0x4000
-#define ISO_MSG_CTRUNC       8
-
-struct iovec_k {
-	void *base;
-	size_t len;
-};
-
-struct msghdr_k {
-	void *name;
-	int namelen;
-	struct iovec_k *iov;
-	size_t iovlen;
-	void *control;
-	size_t controllen;
-	unsigned int flags;
-};
-
-struct cmsghdr_k {
-	size_t len;
-	int level;
-	int type;
-};
 
 static void take_fds(struct iso_message *m, const struct msghdr_k *hdr, const char *control)
 {

@@ -63,7 +63,7 @@ class CallProcess(Process):
     def __init__(self, sock: socket.socket, end_server: Callable[[], None]) -> None:
         self.sock = sock
         self.end_server = end_server
-        self.pid = 0  # its keeper's affair
+        self.pid = self.serial = 0  # its keeper's affair
         self.pidfd = -1
         self.end = None
         self.killed: float | None = None  # since when

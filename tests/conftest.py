@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ FEATURES = {
     "landlock7": lambda: landlock_level() >= 7,
     "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
+SECONDS = float(os.environ.get("ISOLATE_TEST_SECONDS", "120"))  # more for ISOLATE_MANY and _KILLS
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 
 
@@ -109,7 +111,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def in_time():
     """A test that hangs shows where, and ends the run."""
-    faulthandler.dump_traceback_later(120, exit=True)
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 
@@ -133,7 +135,11 @@ def leaves() -> set[str]:
     """cgroups of this test run."""
     parent = os.environ["ISOLATE_CGROUP_PARENT"]
     patterns = (f"{parent}*", f"*/{parent}*", f"*/*/{parent}*")
-    return {str(path) for each in patterns for path in Path("/sys/fs/cgroup").glob(each)}
+    found = set()
+    for each in patterns:
+        with suppress(FileNotFoundError):  # a leaf of another run went away while we looked
+            found |= {str(path) for path in Path("/sys/fs/cgroup").glob(each)}
+    return found
 
 
 def descriptors() -> dict[str, str]:

@@ -64,7 +64,7 @@ class OpCode(IntEnum):
     IDMAP = 47
     SETSCHED = 48
     OVERLAY = 53
-    ROOT_OVERLAY = 54
+    PTY = 54
     UNPACK = 55
     PLACE = 56
     ROOT_HERE = 57

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import apparmor, capabilities, landlock, rlimit, seccomp
+from isolate.plan.lower import apparmor, capabilities, landlock, pty, rlimit, seccomp
 from isolate.plan.lower.cgroup import controllers
 from isolate.plan.lower.draft import Draft, encoded
-from isolate.plan.model import Op, Vector
+from isolate.plan.model import Op, Plan, Vector
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
@@ -33,17 +33,22 @@ def lower_cgroup(draft: Draft) -> None:
         )  # fmt: skip
 
 
-def lower_fds(command: Command, draft: Draft) -> None:
+def lower_fds(command: Command, draft: Draft, box: Plan) -> None:
     """A session and descriptors of its own; all else is closed at exec."""
     draft.op(OpCode.SETSID, Phase.SESSION, "start a session", "launch")
     draft.op(OpCode.CLOSE_FROM, Phase.FD, "close descriptors from 3 up", "launch", nums=(3,))
     places = [("stdin", 0), ("stdout", 1), ("stderr", 2)]
+    if command.pty is not None:
+        pty.lower(command.pty, draft, box)
+        places = [(pty.TERMINAL, number) for number in range(3)]
     places += [(f"fd:{number}", number) for number in command.fds]
     for name, number in places:
         draft.op(
             OpCode.DUP2, Phase.FD, f"put {name} at descriptor {number}", "launch",
             slots=(name,), nums=(number,),
         )  # fmt: skip
+    if command.pty is not None:
+        draft.op(OpCode.CTTY, Phase.FD, "make it the controlling terminal", "launch", nums=(0,))
 
 
 def lower_limits(command: Command, draft: Draft) -> None:
@@ -117,10 +122,10 @@ def exec_op(command: Command) -> Op:
     )
 
 
-def lower(command: Command, draft: Draft) -> None:
+def lower(command: Command, draft: Draft, box: Plan) -> None:
     """All ops of one program but the exec, in phase order."""
     lower_cgroup(draft)
-    lower_fds(command, draft)
+    lower_fds(command, draft, box)
     lower_limits(command, draft)
     lower_credentials(draft)
     lower_exec(draft)
