@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 APT = gcc libc6-dev clang clang-format libclang-rt-14-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross \
-      git sqlite3 libseccomp2 golang-github-containers-common python3-venv squashfs-tools e2fsprogs apparmor
+      git sqlite3 libseccomp2 golang-github-containers-common python3-venv squashfs-tools e2fsprogs apparmor strace
 SOURCES = $(wildcard _native/*.c _native/*.h _native/*.py)
 
 .PHONY: demo test check test-pure test-host test-pythons test-unprivileged fuzz bench format clean native-check
@@ -56,6 +56,13 @@ format:
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
 
+# The documentation as HTML, in build/docs; a warning is an error.
+.PHONY: docs
+docs: $(VENV)/done
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]'
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
 # What a launch costs. CASE=NAME for one question; see bench/README.md.
 BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
 .PHONY: bench-full bench-check bench-profile
@@ -79,3 +86,8 @@ bench-check: $(VENV)/done
 # Where the last microseconds go.
 bench-profile: $(VENV)/bench
 	$(BIN)/python -m bench.profile $(BENCH)
+
+# What a filter costs: ours against libseccomp's list and tree, and none.
+.PHONY: bench-seccomp
+bench-seccomp: $(VENV)/done
+	$(BIN)/python -m bench.seccomp_cost $(BENCH)

@@ -21,11 +21,20 @@ CHILD_SOURCES = (
     "child_lsm.c",
     "child_mount.c",
     "child_ns.c",
+    "child_notify.c",
     "child_overlay.c",
     "child_pty.c",
     "child_root.c",
 )
-PARENT_SOURCES = ("plan.c", "spawn.c", "stock.c", "enter.c")
+PARENT_SOURCES = (
+    "plan.c",
+    "spawn.c",
+    "stock.c",
+    "enter.c",
+    "notify.c",
+    "notify_ask.c",
+    "notify_bpf.c",
+)
 INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "init_tree.c", "plan.c", *CHILD_SOURCES)
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")

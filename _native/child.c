@@ -28,6 +28,9 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds)
 	ctx->null_fd = -1;
 	ctx->record_fd = -1;
 	ctx->phase_ns = NULL;
+	ctx->proc_fd = -1;
+	ctx->doors = 0;
+	ctx->outside = 0;
 	for (uint32_t i = 0; i < ctx->plan->n_temps; i++)
 		fds[ctx->plan->n_slots + i] = -1;
 	for (uint32_t i = 0; i < ctx->plan->n_ops; i++)
@@ -64,7 +67,8 @@ static void tell(const struct iso_ctx *ctx, uint32_t step, long error)
 	/* Nobody else could be told if this fails: the parent reads EOF without READY then,
 	 * which it takes for a failure as well. */
 	if (ctx->record_fd >= 0)
-		(void)sys(write, ctx->record_fd, &record, sizeof record);
+		(void)sys(write, (uint64_t)ctx->record_fd | iso_door(ctx, ISO_DOOR_WRITE), &record,
+			  sizeof record);
 }
 
 _Noreturn void iso_child_main(struct iso_ctx *ctx)

@@ -16,7 +16,10 @@ struct iso_ctx {
 	int32_t root_fd;             /* the new root, -1 before it is made */
 	int32_t null_fd;             /* /dev/null for masks, -1 before the first */
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
+	int32_t proc_fd;             /* init's /proc, that its Landlock domain may read; -1 */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
+	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
+	int32_t outside;             /* not born in the cgroup that LEAF names */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);
@@ -53,6 +56,12 @@ static inline int iso_absent(long r)
 	return r == -ENOENT || r == -ENOTDIR;
 }
 
+/* The upper half of the argument by which a call of ours passes the filters, or 0. */
+static inline uint64_t iso_door(const struct iso_ctx *ctx, uint64_t which)
+{
+	return ctx->doors & which ? (uint64_t)ISO_DOOR << 32 : 0;
+}
+
 uint64_t iso_now(void);
 
 /* Run every op in order: 0, or -errno with *step = the op that failed. */
@@ -66,7 +75,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 
 /* clang-format off */
 #define ISO_STEPS(X) \
-	X(JOIN_CGROUP, join_cgroup) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
+	X(JOIN_CGROUP, join_cgroup) X(LEAF, leaf) X(UNSHARE, unshare) X(SETNS, setns) X(WRITE, write) \
 	X(SETGROUPS, setgroups) X(SETRESGID, setresgid) X(SETRESUID, setresuid) \
 	X(SETHOSTNAME, sethostname) X(SETDOMAINNAME, setdomainname) X(LOOPBACK_UP, loopback_up) \
 	X(PROPAGATION, propagation) X(ROOT_TMPFS, root_tmpfs) X(ROOT_BIND, root_bind) \
@@ -80,7 +89,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) \
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
 	X(OVERLAY, overlay) X(PTY, pty) X(UNPACK, unpack)
 /* clang-format on */
 

@@ -29,6 +29,20 @@ long op_join_cgroup(struct iso_ctx *ctx, const struct iso_op *op)
 	return n < 0 ? n : n == 1 ? 0 : -EIO;
 }
 
+/* Where clone3 could not be used, the process is not in the leaf yet.  The rights are those that
+ * CLONE_INTO_CGROUP asks for. */
+long op_leaf(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	if (!ctx->outside)
+		return 0;
+	long fd = sys(openat, iso_fd(ctx, op, 0), "cgroup.procs", O_WRONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	long n = sys(write, fd, "0", 1);
+	(void)sys(close, fd);
+	return n < 0 ? n : n == 1 ? 0 : -EIO;
+}
+
 long op_unshare(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	(void)ctx;

@@ -71,6 +71,7 @@ static void set_up(struct iso_message *m)
 
 	if (r == 0) {
 		ctx.phase_ns = record.phase_ns;
+		ctx.proc_fd = iso_tree_fd();
 		long mask = sys(umask, 0);
 		uint32_t n = ctx.plan->n_ops;
 		r = iso_run(&ctx, &record.step);
@@ -89,7 +90,7 @@ static void set_up(struct iso_message *m)
 	iso_close_fds(m, 0);
 }
 
-long iso_start(const struct iso_message *m, int32_t *pidfd)
+long iso_start(const struct iso_message *m, struct iso_ctx *ctx, int32_t *pidfd)
 {
 	struct clone_args args = {
 		.flags = CLONE_PIDFD,
@@ -99,7 +100,10 @@ long iso_start(const struct iso_message *m, int32_t *pidfd)
 	if (m->request.flags & ISO_SPAWN_CGROUP) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)m->fds[2];
-		return sys(clone3, &args, sizeof args);
+		long r = sys(clone3, &args, sizeof args);
+		if (r != -ENOSYS)
+			return r;
+		ctx->outside = 1; /* it joins by its LEAF op */
 	}
 	/* The older call, which containers' filters let through. */
 	return sys(clone, CLONE_PIDFD | SIGCHLD, 0, pidfd, 0, 0);
@@ -124,7 +128,7 @@ static long spawn(struct iso_message *m)
 	if (kept)
 		while ((serial = ++serials) == 0)
 			;
-	long pid = kept ? sys(clone, SIGCHLD, 0, 0, 0, 0) : iso_start(m, &pidfd);
+	long pid = kept ? sys(clone, SIGCHLD, 0, 0, 0, 0) : iso_start(m, &ctx, &pidfd);
 	if (pid == 0 && kept)
 		iso_keeper(&ctx, m, serial);
 	if (pid == 0)
@@ -163,6 +167,11 @@ static void serve(struct iso_message *m)
 	case ISO_REQ_KILL:
 		iso_close_fds(m, 1);
 		iso_end_tree(m->request.serial, (int32_t)m->request.flags, m->fds[0]);
+		return;
+	case ISO_REQ_GUARD:
+		if (m->n_fds != 2)
+			break;
+		iso_guard(m->fds[1], m->fds[0]);
 		return;
 	default:
 		break;

@@ -34,7 +34,7 @@ void iso_close_fds(struct iso_message *message, uint32_t first);
 long iso_map_blob(int32_t fd, size_t *size);
 
 /* Clone a process that is to run a message's plan: 0 in it, its pid, or -errno. */
-long iso_start(const struct iso_message *message, int32_t *pidfd);
+long iso_start(const struct iso_message *message, struct iso_ctx *ctx, int32_t *pidfd);
 
 /* 0, or -EAGAIN if there are too many.  serial: of a keeper; 0: the program itself. */
 long iso_child_add(int32_t pid, int32_t status_fd, int last, uint32_t serial);
@@ -49,8 +49,11 @@ void iso_reap(void);
 /* The status socket of a child marked LAST that has ended, else -1. */
 int32_t iso_last(void);
 
-/* Kill and reap every process but this one. */
+/* Kill and reap every process but this one; the frozen are thawed, to die. */
 void iso_kill_all(void);
+
+/* Keep an open freezer.state for that, and answer. */
+void iso_guard(int32_t freezer_fd, int32_t reply_fd);
 
 /* Kill the program of that serial with all that descends from it; told on reply_fd in the end. */
 void iso_end_tree(uint32_t serial, int32_t program, int32_t reply_fd);
@@ -63,6 +66,7 @@ _Noreturn void iso_keeper(struct iso_ctx *ctx, const struct iso_message *m, uint
 
 /* Find a /proc whose numbers are ours; without one nobody's descendants can be told apart. */
 void iso_tree_open(void);
+int32_t iso_tree_fd(void); /* -1: none yet */
 void iso_tree_reopen(void);
 
 /* Kill our children and their descendants, the keepers too. 0, or -errno. */

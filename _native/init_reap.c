@@ -19,6 +19,7 @@ static struct child {
 } children[ISO_MAX_CHILDREN];
 
 static int ending;                  /* entries whose tree is to end */
+static int32_t freezer_fd = -1;     /* v1's freezer.state of the box, once it was frozen */
 static int32_t last_status_fd = -1; /* of a child marked LAST that has ended */
 
 int iso_child_room(void)
@@ -174,6 +175,8 @@ void iso_kill_all(void)
 			(void)sys(kill, -1, SIGKILL); /* ESRCH: nobody left */
 		else if (iso_kill_children() < 0)
 			named = kill_known();
+		if (freezer_fd >= 0) /* fails only where the directory is gone, and so is the ice */
+			(void)sys(write, freezer_fd, "THAWED", 6);
 		/* Orphans that no /proc here names can't be killed: don't wait for them. */
 		long pid = sys(wait4, -1, &status, named ? __WALL : __WALL | WNOHANG, &usage);
 		if (pid == -ECHILD || pid == 0)
@@ -200,6 +203,14 @@ static void answer(int32_t fd)
 		return;
 	iso_report(fd, &record, -1);
 	(void)sys(close, fd);
+}
+
+void iso_guard(int32_t fd, int32_t reply_fd)
+{
+	if (freezer_fd >= 0)
+		(void)sys(close, freezer_fd);
+	freezer_fd = fd;
+	answer(reply_fd);
 }
 
 void iso_end_tree(uint32_t serial, int32_t program, int32_t reply_fd)

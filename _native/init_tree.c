@@ -72,7 +72,7 @@ _Noreturn void iso_keeper(struct iso_ctx *ctx, const struct iso_message *m, uint
 
 	long r = sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	if (r == 0)
-		r = iso_start(m, &pidfd);
+		r = iso_start(m, ctx, &pidfd);
 	if (r == 0)
 		iso_child_main(ctx);
 	if (r < 0) {
@@ -166,6 +166,11 @@ void iso_tree_reopen(void)
 		(void)sys(close, proc_fd);
 	proc_fd = -1;
 	iso_tree_open();
+}
+
+int32_t iso_tree_fd(void)
+{
+	return proc_fd;
 }
 
 static int32_t queue[ISO_QUEUE];

@@ -100,6 +100,9 @@ struct iso_op {
 #define ISO_OP_TIMENS            46 /* s0: text for /proc/self/timens_offsets */
 #define ISO_OP_IDMAP             47 /* s0: uid_map; s1: gid_map; of this process; setgroups denied */
 #define ISO_OP_SETSCHED          48 /* n0: policy; n1: priority */
+/* a: socket that takes the listener by SCM_RIGHTS; s0: struct sock_filter[]; n0:
+ * SECCOMP_FILTER_FLAG_* with NEW_LISTENER; n1: ISO_DOOR_* that later calls of set-up pass by */
+#define ISO_OP_SECCOMP_NOTIFY    49
 /* s0: options; s1: scratch in root, which holds the layers by the options' relative names and is
  * let go of; n0: MOUNT_ATTR_*; n1: 1 makes "u" and "w" in it, "u" like "l0"; n2, n3:
  * 1 + the ids that the kernel acts as, 0: init's own; no s1: the root so far is the scratch, the
@@ -114,9 +117,17 @@ struct iso_op {
 #define ISO_OP_PLACE             56
 #define ISO_OP_ROOT_HERE         57 /* "/" is the new root: a copy of a template's */
 #define ISO_OP_ROOT_LEAVE        58 /* after ROOT_HERE's work: lets go of root, checks getcwd */
+#define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 /* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
 #define ISO_OP_REBORN            60
 #define ISO_OP_LAST              60 /* codes below it without a step are refused */
+
+/* A filter may refuse what set-up itself still calls.  Then those calls carry this in the upper half
+ * of an argument that the kernel takes as an int; the last filter closes that door again. */
+#define ISO_DOOR         0x69736f64
+#define ISO_DOOR_SENDMSG 1 /* argument 2 */
+#define ISO_DOOR_SECCOMP 2 /* argument 0 */
+#define ISO_DOOR_WRITE   4 /* argument 0 */
 
 /* ---- records ------------------------------------------------------------------------- */
 #define ISO_STEP_READY 0xffffffff /* set-up done, before the last irreversible op */
@@ -134,6 +145,9 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 /* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
  * ENDED when nothing of it is left, and EXITED on its own status socket */
 #define ISO_REQ_KILL  4
+/* fds: status, freezer.state: on v1 the frozen don't die, so thaw them there whenever all are
+ * killed; ENDED when it is kept */
+#define ISO_REQ_GUARD 5
 
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
@@ -183,11 +197,13 @@ int iso_plan_check(const void *blob, size_t size, uint32_t *where);
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
 
-/* The same, entering several namespaces first: fds by place, -1 for none. */
-#define ISO_SPACE_NET   0
-#define ISO_SPACE_IPC   1
-#define ISO_SPACE_MOUNT 2
-#define ISO_SPACES      3
+/* The same, entering several namespaces first: ISO_PLACES fds by place, -1 for none. */
+#define ISO_SPACE_NET    0
+#define ISO_SPACE_IPC    1
+#define ISO_SPACE_MOUNT  2
+#define ISO_SPACES       3
+#define ISO_SPACE_CGROUP 3 /* the directory of a v2 cgroup, that the process is born in */
+#define ISO_PLACES       4
 int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out);
 
@@ -198,3 +214,78 @@ int iso_make_spaces(int32_t *net_fd, int32_t *ipc_fd);
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */
 int iso_enter(void *blob, size_t size, const int32_t *slots, uint32_t n_slots, uint32_t *step);
+
+/* ---- refused calls, seen by user notification (notify.c) ----------------------------------
+ * One supervisor a session.  A listener has a tag, a table of ISO_SEEN_KINDS kinds of refused calls,
+ * and a count for each; what is more than that is counted together. */
+#define ISO_SEEN_KINDS 256
+#define ISO_SEEN_BYTES 256
+#define ISO_SIGHTS     512
+
+#define ISO_WAY_REPORT  0 /* count it; the first of a kind is told before it is answered */
+#define ISO_WAY_SILENT  1 /* answer, no more */
+#define ISO_WAY_HANDLER 2 /* told every time */
+#define ISO_WAY_OBSERVE 3 /* count it; what the filters allow goes on: for learning */
+
+#define ISO_LOOK_NOTHING 0
+#define ISO_LOOK_STRING  1
+#define ISO_LOOK_BYTES   2 /* as many as argument len_arg says */
+
+struct iso_sight { /* how to look at one system call of this machine */
+	uint8_t way;
+	uint8_t scalars; /* bit i: argument i is no pointer, and tells kinds apart */
+	uint8_t look[2];
+	uint8_t arg[2];
+	uint8_t len_arg[2];
+};
+
+#define ISO_TOLD_WOKEN   1 /* wake was called, or the time is over */
+#define ISO_TOLD_GONE    2 /* the last process under this listener has ended */
+#define ISO_TOLD_NEW     3 /* the first of its kind; waits for an answer */
+#define ISO_TOLD_HANDLER 4 /* waits for an answer */
+#define ISO_TOLD_KILL    5 /* the policy says that its process ends; waits for an answer */
+
+struct iso_notice {
+	uint64_t id;
+	uint64_t ip;
+	uint64_t args[6];
+	uint32_t tag;
+	uint32_t pid; /* the thread, as this process sees it */
+	int32_t nr;
+	uint32_t arch;
+	uint32_t action; /* SECCOMP_RET_* of the policy, with its data */
+	uint32_t kind;   /* index in the listener's table; ISO_SEEN_KINDS: none */
+	uint32_t len[2];
+	uint8_t data[2][256];
+};
+
+struct iso_notify;
+
+/* `programs` are the policy's own filters, which decide; NULL without memory. */
+struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *lengths, uint32_t n,
+				   const struct iso_sight *sights, uint32_t arch, int32_t lethal);
+/* Close every listener: who still waits gets ENOSYS.  All that follows then finds nothing. */
+void iso_notify_shut(struct iso_notify *n);
+/* Shut, and free; nobody may use it any more. */
+void iso_notify_close(struct iso_notify *n);
+/* Take over a socket on which a listener will come.  0 or -errno. */
+int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag);
+int iso_notify_wake(struct iso_notify *n);
+/* Serve until there is something to tell: ISO_TOLD_*, or -errno. */
+int iso_notify_next(struct iso_notify *n, int32_t timeout_ms, struct iso_notice *out);
+/* Counts of a listener's kinds, then of all others, then the sum: kinds + 2 numbers; how many kinds. */
+int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts);
+void iso_notify_forget(struct iso_notify *n, uint32_t tag);
+/* Answer; -ENOENT if the call is gone. */
+int iso_notify_answer(struct iso_notify *n, uint32_t tag, uint64_t id, int64_t value, int32_t error,
+		      int32_t goes_on);
+int iso_notify_valid(struct iso_notify *n, uint32_t tag, uint64_t id);
+/* Give the caller a copy of an fd (at `at`, if that is not -1), as the call's result.  The number. */
+int iso_notify_give_fd(struct iso_notify *n, uint32_t tag, uint64_t id, int32_t fd, int32_t at,
+		       uint32_t fd_flags);
+/* Memory of the caller, as much as is there; checked to be its own still.  Bytes, or -errno. */
+int iso_notify_peek(struct iso_notify *n, uint32_t tag, uint64_t id, uint32_t pid, uint64_t at,
+		    void *to, uint32_t size);
+
+/* What a filter answers: SECCOMP_RET_*; a program that is none kills.  `data` is seccomp_data. */
+uint32_t iso_filter_run(const void *program, uint32_t length, const void *data);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * sendmsg(2) and recvmsg(2) as the kernel has them; its headers for user space have only parts. */
+ * Messages with descriptors as the kernel takes them, for files that call no libc: socket(7), cmsg(3). */
 #ifndef ISO_MSG_H
 #define ISO_MSG_H
 

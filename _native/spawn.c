@@ -75,7 +75,8 @@ static long call_in_child(long nr, long a, long b, long c, long d, void (*fn)(vo
 }
 #endif
 
-/* clone3, or clone where a container's filter answers ENOSYS: fn(arg) on a stack of its own. */
+/* clone3, or clone where a container's filter answers ENOSYS and no cgroup was asked for:
+ * fn(arg) on a stack of its own. */
 static long clone_shared(struct clone_args *args, char *stack, size_t size, void (*fn)(void *),
 			 void *arg)
 {
@@ -83,7 +84,7 @@ static long clone_shared(struct clone_args *args, char *stack, size_t size, void
 	args->stack = (uint64_t)(uintptr_t)stack;
 	args->stack_size = size;
 	long r = call_in_child(__NR_clone3, (long)args, sizeof *args, 0, 0, fn, arg);
-	if (r != -ENOSYS)
+	if (r != -ENOSYS || args->flags & CLONE_INTO_CGROUP)
 		return r;
 	long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | args->exit_signal);
 	return call_in_child(__NR_clone, flags, (long)(stack + size), (long)args->pidfd, 0, fn,
@@ -140,7 +141,7 @@ static long start_copied(struct start *start)
 {
 	struct clone_args *args = &start->args;
 	long r = sys(clone3, args, sizeof *args);
-	if (r == -ENOSYS) {
+	if (r == -ENOSYS && !(args->flags & CLONE_INTO_CGROUP)) {
 		long flags = (long)((args->flags & ~CLONE_CLEAR_SIGHAND) | SIGCHLD);
 		r = sys(clone, flags, 0, args->pidfd, 0, 0);
 	}
@@ -160,7 +161,7 @@ static int enters_any(const int32_t *spaces)
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out)
 {
-	const int32_t spaces[ISO_SPACES] = {-1, -1, mount_ns};
+	const int32_t spaces[ISO_PLACES] = {-1, -1, mount_ns, -1};
 	return iso_spawn_in(blob, size, slots, n_slots, shares_memory, spaces, out);
 }
 
@@ -187,6 +188,10 @@ int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots
 		.pidfd = (uint64_t)(uintptr_t)&pidfd,
 		.exit_signal = SIGCHLD,
 	};
+	if (spaces[ISO_SPACE_CGROUP] >= 0) {
+		start.args.flags |= CLONE_INTO_CGROUP;
+		start.args.cgroup = (uint64_t)spaces[ISO_SPACE_CGROUP];
+	}
 	start.stack = stack;
 	start.spaces = spaces;
 	start.entered = !enters;

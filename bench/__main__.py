@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from bench import cases
-from bench.harness import FULL, SHORT, Bench, machine
+from bench.harness import FULL, QUICK, SHORT, Bench, machine
 from bench.job import remove_groups
 from bench.report import as_json
 
@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     """Run the cases; 0 if all could be measured, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--full", action="store_true", help="more rounds, the large points too")
+    parser.add_argument("--quick", action="store_true", help="does it run at all; no figures")
     parser.add_argument("--case", action="append", choices=names(), help="only this; repeatable")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--svg", type=Path, help="write a plot a table there")
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
                 os.set_inheritable(int(name), False)
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    bench = Bench(FULL if given.full else SHORT, full=given.full)
+    bench = Bench(FULL if given.full else QUICK if given.quick else SHORT, full=given.full)
     for name in given.case or names():
         module = importlib.import_module(f"bench.cases.{name}")
         began = time.monotonic()

@@ -21,7 +21,7 @@ def build(out: Path = OUT) -> Path:
     """Compile `floor`, `floor-init` and `true`; returns the directory."""
     made = runpy.run_path(str(ROOT / "_native" / "build.py"))
     static = made["flags_for"](os.uname().machine)
-    include = ["-I", str(ROOT / "_native")]
+    include = ["-iquote", str(ROOT / "_native")]
     out.mkdir(parents=True, exist_ok=True)
     jobs = {
         "true": (static, ("true.c",)),

@@ -12,6 +12,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,11 +136,27 @@ static uint64_t spawn_plain(const struct floor_arena *a)
 	return floor_now() - began;
 }
 
+/* Processor time of this process and of all that it has reaped, nanoseconds. */
+static uint64_t processor(void)
+{
+	static const int whose[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
+	struct rusage used;
+	uint64_t sum = 0;
+	for (int i = 0; i < 2; i++) {
+		if (getrusage(whose[i], &used) < 0)
+			floor_fail("getrusage");
+		sum += (uint64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000000u;
+		sum += (uint64_t)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1000u;
+	}
+	return sum;
+}
+
 /* One run: its stamps relative to the one before, "name":ns. */
-static void print_run(const struct floor_arena *a, uint64_t total, int first)
+static void print_run(const struct floor_arena *a, uint64_t total, uint64_t cpu, int first)
 {
 	uint64_t last = a->stamp[PH_remove] - total;
-	printf("%s{\"total\":%lu", first ? "" : ",", (unsigned long)total);
+	printf("%s{\"total\":%lu,\"cpu\":%lu", first ? "" : ",", (unsigned long)total,
+	       (unsigned long)cpu);
 	for (int i = 0; i < PH_COUNT; i++) {
 		if (a->stamp[i] < last)
 			continue;
@@ -162,8 +179,10 @@ static void serve(struct floor_arena *a, struct floor_options *o, uint32_t count
 		if (o->spawn || o->live)
 			printf("%s{\"total\":%lu}", i ? "," : "",
 			       (unsigned long)(o->spawn ? spawn_plain(a) : a->took[i]));
-		else
-			print_run(a, launch(a, o), i == 0);
+		else {
+			uint64_t before = processor(), total = launch(a, o);
+			print_run(a, total, processor() - before, i == 0);
+		}
 	}
 	puts("]");
 	fflush(stdout);

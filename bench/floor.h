@@ -24,13 +24,14 @@
  * path, s1 data, n0 mode.  link: s0 text, s1 path.  bind: s0 host path, s1 path, n0 attributes, n1
  * recursive.  fs: s0 type, s1 path, s2 options, n0 attributes.  rebind: s0 path, n0 attributes, may be
  * absent.  mask: s0 path, n0 1 directory or 0 file.  attr: s0 path, n0 attributes.  hostname: s0.
- * gids, uids: n0.  join: s0 a `tasks` file, opened by the parent.  cloexec: n0 lowest.  rlimit: n0
+ * gids, uids, unshare: n0.  join: s0 a `tasks` file, opened by the parent.  cloexec: n0 lowest.  rlimit: n0
  * which, n1 soft, n2 hard.  umask, securebits: n0.  chdir: s0.  seccomp: s1 filter.  ruleset: n0 files,
  * n1 network, n2 scopes.  allow_path: s0 path, n0 rights.  allow_port: n0 rights, n1 port. */
 /* clang-format off */
 #define FLOOR_STEPS(X) \
 	X(propagation) X(root) X(dir) X(file) X(link) X(bind) X(fs) X(rebind) X(mask) X(attr) \
-	X(pivot) X(hostname) X(keyring) X(loopback) X(gids) X(uids) X(dumpable) X(join) X(setsid) \
+	X(pivot) X(hostname) X(keyring) X(loopback) X(gids) X(uids) X(dumpable) X(join) \
+	X(unshare) X(setsid) \
 	X(cloexec) X(stdio) X(rlimit) X(umask) X(chdir) X(securebits) X(bounding) X(capset) \
 	X(no_new_privs) X(seccomp) X(ruleset) X(allow_path) X(allow_port) X(restrict)
 /* clang-format on */

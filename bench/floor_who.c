@@ -19,6 +19,12 @@ long do_hostname(struct floor_arena *a, const struct floor_step *s)
 	return sys(sethostname, s->s[0], s->len[0]);
 }
 
+long do_unshare(struct floor_arena *a, const struct floor_step *s)
+{
+	(void)a;
+	return sys(unshare, s->n[0]);
+}
+
 long do_keyring(struct floor_arena *a, const struct floor_step *s)
 {
 	(void)a, (void)s;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from attrs import Factory, define, field, frozen
 
 from bench.stats import Ratio, Summary, ratio, summary
 
-__all__ = ["Bench", "Budget", "Contender", "Scale", "Table", "each", "machine"]
+__all__ = ["Bench", "Budget", "Contender", "Scale", "Table", "each", "machine", "own_cpu"]
 
 CLOCK = time.perf_counter
 
@@ -29,6 +30,8 @@ class Contender:
         note: what has to be known about it: what it does less, say.
         x: where it stands on a line, if the contenders are points of one.
         share: how much of a block it takes, for what is slow.
+        cpu: the processor seconds used up to now, None where they are not known. A busy machine
+            makes a launch wait; it doesn't make it compute.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Contender:
     note: str = ""
     x: float | None = None
     share: float = 1.0
+    cpu: Callable[[], float] | None = None
 
 
 @frozen
@@ -63,7 +67,7 @@ class Scale:
     count: int
 
 
-SHORT, FULL = Scale(8, 12), Scale(25, 40)
+QUICK, SHORT, FULL = Scale(2, 2), Scale(8, 12), Scale(25, 40)
 
 
 @define
@@ -90,6 +94,12 @@ def each(job: Callable[[], object]) -> Callable[[int], list[float]]:
         return found
 
     return block
+
+
+def own_cpu() -> float:
+    """Processor seconds of this process and of all that it has reaped."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each_one.ru_utime + each_one.ru_stime for each_one in used)
 
 
 def machine() -> dict[str, object]:
@@ -134,6 +144,7 @@ class Bench:
         """Let them take turns; the table is kept, and shown."""
         rounds, count = rounds or self.scale.rounds, count or self.scale.count
         taken: dict[str, list[list[float]]] = {each.name: [] for each in contenders}
+        cpu: dict[str, float] = {}
         if len(taken) != len(contenders):
             raise ValueError(f"{title}: two contenders of one name")
         for each_one in contenders:
@@ -142,8 +153,11 @@ class Bench:
             order = contenders if number % 2 == 0 else list(reversed(contenders))
             for each_one in order:
                 share = max(1, round(count * each_one.share))
+                before = each_one.cpu() if each_one.cpu else 0.0
                 taken[each_one.name].append(each_one.block(share))
-        return self.record(title, contenders, taken, budgets, remarks)
+                if each_one.cpu:
+                    cpu[each_one.name] = cpu.get(each_one.name, 0.0) + each_one.cpu() - before
+        return self.record(title, contenders, taken, budgets, remarks, cpu)
 
     def record(
         self,
@@ -152,12 +166,13 @@ class Bench:
         taken: Mapping[str, Sequence[Sequence[float]]],
         budgets: Sequence[Budget] = (),
         remarks: Sequence[str] = (),
+        cpu: Mapping[str, float] | None = None,
     ) -> Table:
         """Sum up what was taken already, rounds by name."""
         table = Table(
             self.case,
             title,
-            [(each_one, summary(taken[each_one.name])) for each_one in contenders],
+            [(one, summary(taken[one.name], (cpu or {}).get(one.name))) for one in contenders],
             [(b, ratio(taken[b.over], taken[b.under])) for b in budgets],
             remarks=list(remarks),
         )

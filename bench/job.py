@@ -12,9 +12,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from isolate.abi.cgroup import ACCOUNTS
 from isolate.abi.ops import OpCode, OpFlag
 from isolate.plan.model import Op, Plan, Step, Vector
-from isolate.supervise.cgroupfs import controllers_of, mounts
+from isolate.supervise.cgroup_v1 import controller, mounts
 
 __all__ = ["job_text", "remove_groups"]
 
@@ -26,6 +27,7 @@ EARLY, BOX, PROGRAM = range(3)
 COUNT = itertools.count()
 SKIPPED = {OpCode.READY, OpCode.EXEC}  # our own report; the exec is the floor's last step anyway
 IMPLIED = {OpCode.SETGROUPS, OpCode.ROOT_HERE}  # with the gid; with a template
+LANDLOCK_FILE = 0xC007  # what a file can be granted: execute, write, read, truncate, ioctl_dev
 LANDLOCK = {
     OpCode.LANDLOCK_CREATE: "ruleset",
     OpCode.LANDLOCK_PATH: "allow_path",
@@ -136,7 +138,10 @@ class Job:
         code, text = op.code, (op.strs[0] if op.strs else b"") or b""
         if code in LANDLOCK:
             phase = "landlock" if part == BOX else "filter"
-            self.add(LANDLOCK[code], phase, part, text, nums=op.nums)  # type: ignore[arg-type]
+            nums = op.nums
+            if text and os.path.exists(text) and not os.path.isdir(text):
+                nums = (nums[0] & LANDLOCK_FILE, *nums[1:])
+            self.add(LANDLOCK[code], phase, part, text, nums=nums)  # type: ignore[arg-type]
             return True
         table = {
             OpCode.PROPAGATION: ("propagation", "mount"),
@@ -153,6 +158,7 @@ class Job:
             OpCode.NO_NEW_PRIVS: ("no_new_privs", "caps"),
             OpCode.SETHOSTNAME: ("hostname", "names"),
             OpCode.CHDIR: ("chdir", "limits"),
+            OpCode.UNSHARE: ("unshare", "session"),
         }
         if code not in table:
             return False
@@ -221,9 +227,9 @@ class Job:
         for step in self.plan.steps:
             if step.kind != "cgroup":
                 continue
-            limit = step.args[0]
-            for name in controllers_of(limit):
-                above = Path(mounts()[name]) / parent
+            limit, names, _ = step.args
+            for name in (*names, *(each for each in ACCOUNTS if each in mounts())):
+                above = Path(mounts()[controller(name)]) / parent
                 above.mkdir(exist_ok=True)
                 leaf = os.fsencode(above / own)
                 put = (b"pids.max", b"%d" % limit.pids) if name == "pids" and limit.pids else ()

@@ -2,7 +2,7 @@
 """`python -m bench.profile [oneshot|live]...`: where the last microseconds of a launch go.
 
 Three looks at the same launches: the phases that `timing` tells, Python's own functions (by
-pyinstrument where it is installed, cProfile else), and the time in each system call (strace).
+cProfile, and by pyinstrument where it is installed), and the time in each system call (strace).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def phases(run: Callable[[], object]) -> None:
         for name, value in (("whole", whole), *done.timing.items()):  # type: ignore[attr-defined]
             parts.setdefault(name, []).append(value)
     for name, values in parts.items():
-        median, low = (quantile(values, part) * 1e6 for part in (0.5, 0.1))
+        median, low = (quantile(values, q) * 1e6 for q in (0.5, 0.1))
         print(f"  {name:10} {median:8.0f} us, p10 {low:.0f}")
 
 

@@ -30,20 +30,28 @@ def verdict(budget: Budget, found: Ratio) -> str:
     return f"{bound}: MISSED by {off:.2f} x"
 
 
+def processor(table: Table, budget: Budget) -> str:
+    """The ratio of processor time, where both are known."""
+    found = {each.name: summary.cpu for each, summary in table.rows}
+    over, under = found[budget.over], found[budget.under]
+    return f", processor time {over / under:.2f} x" if over and under else ""
+
+
 def as_text(table: Table) -> str:
     """For the terminal, and for the docs."""
     width = max([len(each.name) for each, _ in table.rows] + [10])
     lines = [f"\n## {table.case}: {table.title}", ""]
-    lines.append(f"{'':{width}}  {'n':>6} {'median us':>10} {'p10':>9} {'p99':>9}")
+    lines.append(f"{'':{width}}  {'n':>6} {'median us':>10} {'p10':>9} {'p99':>9} {'cpu':>7}")
     for each, found in table.rows:
         figures = (micros(found.median), micros(found.p10), micros(found.p99))
         row = f"{each.name:{width}}  {found.count:6} {figures[0]:>10} {figures[1]:>9} "
-        lines.append((row + f"{figures[2]:>9}  {each.note}").rstrip())
+        cpu = "" if found.cpu is None else micros(found.cpu)
+        lines.append((row + f"{figures[2]:>9} {cpu:>7}  {each.note}").rstrip())
     for budget, found in table.ratios:
         told = verdict(budget, found)
         what = f"{budget.over} / {budget.under}: {found.value:.2f} x"
-        quiet = f"undisturbed {found.quiet:.2f} x"
-        lines.append(f"  {what} [{found.low:.2f} to {found.high:.2f}], {quiet}  {told}".rstrip())
+        beside = f"undisturbed {found.quiet:.2f} x{processor(table, budget)}"
+        lines.append(f"  {what} [{found.low:.2f} to {found.high:.2f}], {beside}  {told}".rstrip())
     lines += [f"  {remark}" for remark in table.remarks]
     return "\n".join(lines)
 
@@ -62,6 +70,7 @@ def table_json(table: Table) -> dict[str, Any]:
                 "median_us": found.median * 1e6,
                 "p10_us": found.p10 * 1e6,
                 "p99_us": found.p99 * 1e6,
+                "cpu_us": None if found.cpu is None else found.cpu * 1e6,
             }
             for each, found in table.rows
         ],

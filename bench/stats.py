@@ -20,12 +20,17 @@ SEED = 20261124
 
 @frozen(kw_only=True)
 class Summary:
-    """One contender's samples; seconds."""
+    """One contender's samples; seconds.
+
+    Attributes:
+        cpu: processor time of one, of the caller and all that was reaped; None if not told.
+    """
 
     count: int
     median: float
     p10: float
     p99: float
+    cpu: float | None = None
 
 
 @frozen(kw_only=True)
@@ -60,14 +65,15 @@ def flat(rounds: Sequence[Sequence[float]]) -> list[float]:
     return [value for block in rounds for value in block]
 
 
-def summary(rounds: Sequence[Sequence[float]]) -> Summary:
-    """What the table shows of one contender."""
+def summary(rounds: Sequence[Sequence[float]], cpu: float | None = None) -> Summary:
+    """What the table shows of one contender. `cpu`: processor seconds of all together."""
     values = flat(rounds)
     return Summary(
         count=len(values),
         median=quantile(values, 0.5),
         p10=quantile(values, 0.1),
         p99=quantile(values, 0.99),
+        cpu=None if cpu is None else cpu / len(values),
     )
 
 

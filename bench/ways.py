@@ -8,21 +8,23 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from bench.build import OUT, build
-from bench.harness import Bench, each
+from bench.harness import CLOCK, Bench, each
 from bench.job import job_text
-from isolate import Sandbox
+from isolate import Sandbox, stock
 from isolate.plan.compile import compile_plan
 from isolate.policy.command import Command
 from isolate.sandbox import this_host
 
-__all__ = ["TRUE", "floor", "oneshot", "sandbox", "spawned", "static_true"]
+__all__ = ["TRUE", "floor", "oneshot", "sandbox", "spawned", "static_true", "stocked"]
 
 TRUE = "/bin/true"
 FLOOR_SECONDS = 120
+STOCK = 2
 
 
 def static_true() -> str:
@@ -59,6 +61,7 @@ class Floor:
         argv = [str(OUT / "floor"), str(job), str(OUT / "floor-init"), *modes]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.phases: dict[str, list[float]] = {}
+        self.used = 0.0  # processor seconds, where the mode tells them
 
     def block(self, count: int) -> list[float]:
         """Seconds of each launch. Raises: RuntimeError, if the floor has stopped."""
@@ -66,19 +69,28 @@ class Floor:
         self.process.stdin.write(b"%d\n" % count)
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the floor ended with {self.process.wait(FLOOR_SECONDS)}")
+        if not line.endswith(b"]\n"):
+            code = self.process.wait(FLOOR_SECONDS)
+            raise RuntimeError(f"the floor ended with {code}; it has said why on stderr")
         rows = json.loads(line)
+        self.used += sum(row.pop("cpu", 0) for row in rows) / 1e9
         for row in rows:
             for name, value in row.items():
                 self.phases.setdefault(name, []).append(value / 1e9)
         return [row["total"] / 1e9 for row in rows]
 
+    def cpu(self) -> float:
+        """Processor seconds of all launches up to now."""
+        return self.used
+
     def close(self) -> None:
         """End it."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):  # it has ended by itself, and has been told of
+            self.process.stdin.close()
         self.process.wait(FLOOR_SECONDS)
+        self.process.stdout.close()
 
 
 def floor(bench: Bench, *modes: str, box: Sandbox | None = None, program: str = "") -> Floor:
@@ -93,6 +105,25 @@ def oneshot(program: str, box: Sandbox | None = None) -> Callable[[int], list[fl
     """`Sandbox().run([program])`."""
     use = box or sandbox()
     return each(lambda: use.run([program], check=True))
+
+
+def stocked(program: str) -> Callable[[int], list[float]]:
+    """The same with the library's stock of namespaces, full before each launch: what is timed is
+    one launch that was not awaited, not a rush of them."""
+    use = sandbox()
+
+    def block(count: int) -> list[float]:
+        found = []
+        with stock(STOCK) as made:
+            for _ in range(count):
+                if not made.wait(STOCK, FLOOR_SECONDS):
+                    raise RuntimeError(f"the stock was not filled: {made.error}")
+                began = CLOCK()
+                use.run([program], check=True)
+                found.append(CLOCK() - began)
+        return found
+
+    return block
 
 
 def spawned(program: str) -> Callable[[int], list[float]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from isolate import guard
+from isolate import guard, learning
 from isolate.checkup import doctor
 from isolate.completed import Completed
 from isolate.confine import confine
@@ -24,6 +24,7 @@ from isolate.errors import (
     SandboxViolation,
     SupervisorError,
     TimeLimitExceeded,
+    Undecided,
     Unsandboxed,
 )
 from isolate.plan.bpf import verbs
@@ -34,6 +35,7 @@ from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
+from isolate.policy.handlers import Answer
 from isolate.policy.landlock import Landlock
 from isolate.policy.mount import Mount
 from isolate.policy.namespace import IdMap, Namespace
@@ -44,13 +46,16 @@ from isolate.policy.rules import Action, Arg, Errno, Rule
 from isolate.policy.seccomp import SeccompFilter
 from isolate.popen import Popen
 from isolate.sandbox import Box, Sandbox, call, run
+from isolate.supervise.handlers import Notified
 from isolate.supervise.outcome import Exited, Killed, LimitHit, TimedOut, Violated
 from isolate.supervise.stats import Stats
 from isolate.supervise.stock import stock
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 guard.install()
+learning.bind()
 verbs.bind()
 
 __all__ = [
@@ -58,6 +63,7 @@ __all__ = [
     "INHERIT",
     "Action",
     "AppArmorProfile",
+    "Answer",
     "Arg",
     "Box",
     "CapabilitySet",
@@ -81,6 +87,7 @@ __all__ = [
     "Mount",
     "Namespace",
     "Network",
+    "Notified",
     "OutputLimitExceeded",
     "PidsLimitExceeded",
     "Policy",
@@ -98,10 +105,12 @@ __all__ = [
     "Stats",
     "TimeLimitExceeded",
     "TimedOut",
+    "Undecided",
     "Unsandboxed",
     "Timing",
     "Usage",
     "Violated",
+    "Violation",
     "allow",
     "call",
     "confine",

@@ -25,6 +25,7 @@ from isolate.errors import (
     OutputLimitExceeded,
     PidsLimitExceeded,
     ReplyError,
+    SandboxViolation,
     TimeLimitExceeded,
 )
 from isolate.host.facts import Host
@@ -34,15 +35,19 @@ from isolate.policy.policy import Policy
 from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
 from isolate.supervise.launch import Session
-from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, judge
+from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
 from isolate.supervise.process import End, Process
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.violations import Violation
 from isolate.worker import call as protocol
 from isolate.worker import wire
 
 __all__ = ["Caller"]
 
 STATUS = struct.Struct("<cidd")
+CREDENTIALS = struct.Struct("=3i")  # struct ucred: pid, uid, gid
+ROOM = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(4)
+TAKEN_SECONDS = 1.0
 KEEPER_SECONDS = 2.0  # for a keeper to end its call, before the whole worker is ended
 ERRORS: dict[str, type[LimitExceeded]] = {
     "memory": MemoryLimitExceeded,
@@ -64,6 +69,7 @@ class CallProcess(Process):
         self.sock = sock
         self.end_server = end_server
         self.pid = self.serial = 0  # its keeper's affair
+        self.keeper = 0  # the keeper's pid as we see it, by the kernel's word; 0 before it is taken
         self.pidfd = -1
         self.end = None
         self.killed: float | None = None  # since when
@@ -84,13 +90,12 @@ class CallProcess(Process):
     def news(self) -> None:
         """One message of the keeper: taken, or the status; its silence is a death."""
         try:
-            data, fds, _, _ = socket.recv_fds(self.sock, STATUS.size, 1)
+            data, ancillary, _, _ = self.sock.recvmsg(STATUS.size, ROOM)
         except ConnectionResetError:
-            data, fds = b"", []
-        for fd in fds:
-            os.close(fd)
+            data, ancillary = b"", []
+        sender = senders(ancillary)
         if data == b"t" and not self.taken:
-            self.taken = True
+            self.taken, self.keeper = True, sender
         elif len(data) == STATUS.size and data[:1] == b"s":
             _, status, user, system = STATUS.unpack(data)
             self.end = End(status=status & 0xFFFF, user=user, system=system)
@@ -129,6 +134,7 @@ class Caller:
         self.server: Process | None = None
         self.control: socket.socket | None = None
         self.log_fd = -1
+        self.pumps: list[Pump] = []  # of the calls that run
 
     def start(self) -> tuple[Process, socket.socket]:
         """A server that lives, and its control socket; started if there is none."""
@@ -148,6 +154,8 @@ class Caller:
                 fds["fd:3"] = theirs.fileno()
                 ops = compile_program(self.policy, command, self.host)
                 self.server = self.session.spawn(ops, fds)
+                if self.server.log is not None:
+                    self.server.log.when_killed(self.on_kill)
             except BaseException:
                 ours.close()
                 raise
@@ -156,6 +164,19 @@ class Caller:
                 os.close(null)
             self.control = ours
             return self.server, ours
+
+    def on_kill(self, violation: Violation, pid: int) -> None:
+        """The policy has ended a process: the call that it belongs to ends, too."""
+        above = ancestors(pid)
+        until = time.monotonic() + TAKEN_SECONDS
+        while True:
+            calls = {getattr(pump.process, "keeper", -1): pump for pump in list(self.pumps)}
+            for keeper in above & calls.keys():
+                calls[keeper].stop(Violated(violation.syscall, violation.args, "seccomp"))
+                return
+            if 0 not in calls or time.monotonic() > until:
+                return
+            time.sleep(0.002)  # one is taken, and the thread that waits for it hasn't looked yet
 
     def stop(self) -> None:
         """End the server, and close."""
@@ -214,14 +235,21 @@ class Caller:
             pids_refused=0 if reply.data else after.pids_refused - before.pids_refused,
             memory_peak=after.memory_peak,
             pids_peak=after.pids_peak,
+            oom=after.oom,
             cpu=None if after.cpu is None else after.cpu - (before.cpu or 0.0),
         )
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
+        if isinstance(outcome, Violated):
+            raise violation_error(outcome, self.session.violations)
         if not reply.data:
             lost = self.why_dead() if end.lost else ""
             raise ReplyError(f"the call ended without an answer: {outcome}{lost}")
-        return protocol.answer(reply.data, allowed)
+        try:
+            return protocol.answer(reply.data, allowed)
+        except Exception as error:
+            error.violations = self.session.violations  # type: ignore[attr-defined]
+            raise
 
     def begin(self, payload: bytes, stack: ExitStack) -> tuple[Pump, Sink]:
         """Hand one call to the server; a server that a call before has killed is replaced."""
@@ -279,6 +307,7 @@ class Caller:
                 fds.append(write_fd)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(ours.close)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             fds.append(theirs.detach())
             socket.send_fds(control, [b"call"], fds)
         finally:
@@ -293,8 +322,45 @@ class Caller:
             Sink(ends[2], keep=False, pass_to=caller_fd("stderr")),
         ]
         limits = self.session.plan.limits
-        kill = partial(self.kill_call, process)
-        return Pump(process, limits, kill, self.session.counters, sinks), reply
+        pump = Pump(process, limits, partial(self.kill_call, process), self.session.counters, sinks)
+        self.pumps.append(pump)
+        stack.callback(self.pumps.remove, pump)
+        return pump, reply
+
+
+def violation_error(outcome: Violated, seen: tuple[Violation, ...]) -> SandboxViolation:
+    """What `call` raises for a system call that ended it."""
+    named = [str(each) for each in seen if each.syscall == outcome.syscall]
+    what = named[-1] if named else "which one is not known: the kernel ended it"
+    return SandboxViolation(f"a system call that its policy forbids ended the call: {what}", seen)
+
+
+def senders(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """The pid that the kernel gives for a message's sender, or 0. Descriptors are closed: none is
+    asked for."""
+    sender = 0
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(payload) >= 12:
+            sender = CREDENTIALS.unpack_from(payload)[0]
+        elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            for (fd,) in struct.iter_unpack("=i", payload[: len(payload) // 4 * 4]):
+                os.close(fd)
+    return int(sender)
+
+
+def ancestors(pid: int) -> set[int]:
+    """The pids above one, as far as init of its namespace is not among them; bounded."""
+    found: set[int] = set()
+    while len(found) < 64:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return found
+        if pid <= 1 or pid in found:
+            return found
+        found.add(pid)
+    return found
 
 
 def hung_up(sock: socket.socket) -> bool:

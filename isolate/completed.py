@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from typing import Any
 
 from isolate.plan.model import Guarantee
-from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut
+from isolate.supervise.outcome import Exited, Killed, LimitHit, Outcome, TimedOut, Violated
 from isolate.supervise.timeline import Sample
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 
 __all__ = ["Completed", "RunFailed", "RunTimedOut", "return_code"]
 
@@ -46,7 +48,7 @@ class Completed(subprocess.CompletedProcess[Any]):
         self.outcome = outcome
         self.usage = usage
         self.guarantees = guarantees
-        self.violations: tuple[Any, ...] = ()
+        self.violations: tuple[Violation, ...] = ()
         self.timing = timing
         self.timeline = timeline
 
@@ -92,6 +94,8 @@ def return_code(outcome: Outcome, status: int) -> int:
         return outcome.code
     if isinstance(outcome, Killed):
         return -int(outcome.signal)
+    if isinstance(outcome, Violated):
+        return -int(signal.SIGSYS)  # whoever killed it, the kernel or the supervisor
     if isinstance(outcome, LimitHit) and not status & 0x7F:
         return status >> 8 & 0xFF
     return -(status & 0x7F or 9)

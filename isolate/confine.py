@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from isolate import native
 from isolate.abi.caps import mask
 from isolate.abi.flags import RLIMITS
@@ -20,6 +22,7 @@ from isolate.plan.encode import encode
 from isolate.plan.hints import hint
 from isolate.plan.lower import landlock, seccomp
 from isolate.plan.lower.draft import Draft
+from isolate.plan.lower.seccomp_notify import plain
 from isolate.plan.model import Guarantee, Op
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.landlock import Landlock
@@ -111,7 +114,8 @@ def lower_filters(wanted: SeccompFilter, draft: Draft) -> None:
     """On all threads at once, or on none."""
     if seccomp.usable(draft):
         return
-    for layer, program in seccomp.in_order(wanted.layers, draft.host.arch):
+    layers = tuple(plain(layer) for layer in wanted.layers)
+    for layer, program in seccomp.in_order(layers, draft.host.arch):
         size = len(program) // seccomp.INSTRUCTION
         draft.op(
             OpCode.SECCOMP, Phase.EXEC,
@@ -122,7 +126,9 @@ def lower_filters(wanted: SeccompFilter, draft: Draft) -> None:
 
 def lowered(policy: Policy, host: Host) -> tuple[tuple[Op, ...], tuple[Guarantee, ...]]:
     """The ops for this thread, and what they promise. Raises: HostLacks, PolicyError."""
-    draft = Draft(policy, host)
+    # No supervisor of refused calls: it would be a part of what is confined.
+    alone = evolve(host, seccomp_flags=(), seccomp_why="confine() has no supervisor outside")
+    draft = Draft(policy, alone)
     limits, caps = policy.get(Rlimit), policy.get(CapabilitySet)
     access, wanted = policy.get(Landlock), policy.get(SeccompFilter)
     if limits is not None:

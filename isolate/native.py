@@ -17,9 +17,12 @@ __all__ = [
     "INIT_PATH",
     "RECORD_SIZE",
     "EnterError",
+    "Notice",
+    "Notifier",
     "Spaces",
     "check",
     "enter",
+    "filter_answer",
     "make_spaces",
     "parse_fail",
     "spawn",
@@ -49,11 +52,15 @@ def check(blob: bytes) -> int | None:
 
 @frozen
 class Spaces:
-    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours."""
+    """Namespaces that a process starts in; of the mounts it gets a copy. Descriptors, -1: ours.
+
+    `cgroup` is the directory of a v2 cgroup that it is born in.
+    """
 
     net: int = -1
     ipc: int = -1
     mount: int = -1
+    cgroup: int = -1
 
 
 OURS: Spaces = Spaces()
@@ -70,7 +77,7 @@ def spawn(
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount])
+    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup])
     error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
         call = "clone3" if out.entered else "setns"
@@ -119,3 +126,135 @@ def enter(blob: bytes, fds: Sequence[int]) -> None:
     error = lib.iso_enter(buffer, len(blob), ffi.new("int32_t[]", list(fds)), len(fds), step)
     if error < 0:
         raise EnterError(int(step[0]), -int(error))
+
+
+@frozen
+class Notice:
+    """One refused call; see struct iso_notice.
+
+    Attributes:
+        told: ISO_TOLD_*.
+        kind: its place in the listener's table; ISO_SEEN_KINDS where it has none.
+        data: strings and addresses that the kinds of its arguments ask for, as they were.
+    """
+
+    told: int
+    id: int
+    tag: int
+    pid: int
+    nr: int
+    arch: int
+    action: int
+    kind: int
+    args: tuple[int, ...]
+    data: tuple[bytes, bytes]
+
+
+def filter_answer(program: bytes, data: bytes) -> int:
+    """SECCOMP_RET_* of a filter for one struct seccomp_data."""
+    return int(lib.iso_filter_run(program, len(program), data))
+
+
+class Notifier:
+    """The native half of a supervisor of refused calls (`_native/notify.c`); `close` it.
+
+    `next` belongs to one thread; the rest may be called by any, also while `next` waits.
+    """
+
+    WOKEN, GONE, NEW, HANDLER, KILL = (
+        lib.ISO_TOLD_WOKEN, lib.ISO_TOLD_GONE, lib.ISO_TOLD_NEW,
+        lib.ISO_TOLD_HANDLER, lib.ISO_TOLD_KILL,
+    )  # fmt: skip
+    KINDS: int = lib.ISO_SEEN_KINDS
+    SIGHTS: int = lib.ISO_SIGHTS
+    REPORT, SILENT, HANDLED, OBSERVE = (
+        lib.ISO_WAY_REPORT, lib.ISO_WAY_SILENT, lib.ISO_WAY_HANDLER, lib.ISO_WAY_OBSERVE
+    )  # fmt: skip
+    STRING, BYTES = lib.ISO_LOOK_STRING, lib.ISO_LOOK_BYTES
+
+    def __init__(
+        self, programs: Sequence[bytes], sights: bytes, arch: int, lethal: bool
+    ) -> None:
+        if len(sights) != self.SIGHTS * int(ffi.sizeof("struct iso_sight")):
+            raise ValueError("a table of sights of the wrong size")
+        kept = [ffi.new("char[]", program) for program in programs]
+        table = ffi.new("struct iso_sight[]", self.SIGHTS)
+        ffi.memmove(table, sights, len(sights))
+        self.state = lib.iso_notify_open(
+            ffi.new("void *[]", kept), [len(program) for program in programs], len(programs),
+            table, arch, int(lethal),
+        )  # fmt: skip
+        if self.state == ffi.NULL:
+            raise MemoryError("no memory, or no descriptor, for a supervisor of system calls")
+        self.state = ffi.gc(self.state, lib.iso_notify_close)  # for a handler that comes late
+        self.out = ffi.new("struct iso_notice *")
+
+    def add(self, sock: int, tag: int) -> None:
+        """Take over a socket, on which a listener will come. Raises: OSError."""
+        error = lib.iso_notify_add(self.state, sock, tag)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
+
+    def wake(self) -> None:
+        """Have `next` return."""
+        lib.iso_notify_wake(self.state)
+
+    def next(self, seconds: float | None) -> Notice:
+        """What is to be told; blocks without the interpreter's lock. Raises: OSError."""
+        wait = -1 if seconds is None else max(0, int(seconds * 1000) + 1)
+        told = lib.iso_notify_next(self.state, wait, self.out)
+        if told < 0:
+            raise OSError(-told, os.strerror(-told))
+        out = self.out
+        data = tuple(bytes(ffi.buffer(out.data[i], out.len[i])) for i in range(2))
+        return Notice(
+            told, out.id, out.tag, out.pid, out.nr, out.arch, out.action, out.kind,
+            tuple(out.args), (data[0], data[1]),
+        )  # fmt: skip
+
+    def counts(self, tag: int) -> tuple[list[int], int, int]:
+        """(how often each kind was seen, how often any other, the sum)."""
+        numbers = ffi.new("uint64_t[]", self.KINDS + 2)
+        kinds = lib.iso_notify_counts(self.state, tag, numbers)
+        if kinds < 0:
+            return [], 0, 0
+        return list(numbers[0:kinds]), int(numbers[kinds]), int(numbers[kinds + 1])
+
+    def forget(self, tag: int) -> None:
+        """A listener that is gone."""
+        lib.iso_notify_forget(self.state, tag)
+
+    def answer(
+        self, notice: Notice, *, value: int = 0, error: int = 0, goes_on: bool = False
+    ) -> bool:
+        """Answer; False if the call is gone."""
+        done = lib.iso_notify_answer(
+            self.state, notice.tag, notice.id, value, error, int(goes_on)
+        )
+        return int(done) == 0
+
+    def waits(self, notice: Notice) -> bool:
+        """Whether the call still waits: then its pid is its own."""
+        return int(lib.iso_notify_valid(self.state, notice.tag, notice.id)) == 0
+
+    def give_fd(self, notice: Notice, fd: int, at: int | None, flags: int) -> int:
+        """A copy of an fd as the call's result; its number there. Raises: OSError."""
+        where = -1 if at is None else at
+        given = lib.iso_notify_give_fd(self.state, notice.tag, notice.id, fd, where, flags)
+        if given < 0:
+            raise OSError(-given, os.strerror(-given))
+        return int(given)
+
+    def peek(self, notice: Notice, address: int, size: int) -> bytes:
+        """Memory of the caller, as much as is there. Raises: OSError."""
+        buffer = ffi.new("char[]", max(1, size))
+        got = lib.iso_notify_peek(
+            self.state, notice.tag, notice.id, notice.pid, address, buffer, size
+        )
+        if got < 0:
+            raise OSError(-got, os.strerror(-got))
+        return bytes(ffi.buffer(buffer, got))
+
+    def close(self) -> None:
+        """Close every listener: who still waits gets ENOSYS. Later questions find nothing."""
+        lib.iso_notify_shut(self.state)

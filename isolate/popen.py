@@ -29,6 +29,7 @@ from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.timeline import Sample, timeline_interval
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
+from isolate.supervise.violations import Violation
 from isolate.terminal import Terminal, no_other_streams, received, terminal_socket
 
 __all__ = ["Place", "Popen"]
@@ -89,6 +90,7 @@ class Supervision:
     def run(self) -> None:
         """Until the program has ended and what it wrote is delivered."""
         try:
+            self.pump.obey(self.pump.process.log)
             self.watch()
         except BaseException as error:  # told to whoever waits; a thread has nobody else to tell
             self.error = error
@@ -266,6 +268,11 @@ class Popen(subprocess.Popen[Any]):
         """What it used; None while it runs."""
         self.poll()
         return self.supervision.usage if self.supervision else None
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Its refused system calls so far."""
+        return self.supervision.pump.process.violations if self.supervision else ()
 
     @property
     def timeline(self) -> tuple[Sample, ...]:

@@ -207,6 +207,7 @@ def run_in(
         pump.stdin_fd, pump.stdin = streams.stdin_fd, memoryview(data)
         streams.stdin_fd = -1
         ours.callback(pump.close)
+        pump.obey(process.log)
         sinks = list(streams.sinks)
         meter = Meter(session, pump, timeline_interval(options.timeline))
         seen, usage = finish(meter, last)
@@ -224,6 +225,7 @@ def run_in(
         timing=session.timing.of_program(process.stamps),
         timeline=meter.samples,
     )
+    completed.violations = process.violations
     if options.check:
         completed.check_returncode()
     return completed

@@ -40,6 +40,7 @@ from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.timing import Timing
+from isolate.supervise.violations import Violation
 
 __all__ = ["Box", "Sandbox", "call", "run"]
 
@@ -261,6 +262,11 @@ class Box(Observed):
     def guarantees(self) -> tuple[Any, ...]:
         """Every promise, and what holds it on this machine."""
         return self.session.plan.guarantees
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused system calls of everything in the box, so far."""
+        return self.session.violations
 
     def explain(self) -> str:
         """What was done, as a table."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded hosts, for tests that ask no machine."""
+"""Small made-up hosts for tests that ask no machine; recorded ones are in tests/museum."""
 
 from __future__ import annotations
 
@@ -40,10 +40,23 @@ ARM = evolve(ORDINARY, arch="aarch64")
 NESTED = evolve(  # a container's root: no SYS_ADMIN outside, nothing of cgroups to write
     ROOT_V1, sys_admin=False, cgroup=CgroupFacts(why="no cgroup file system is mounted")
 )
+LISTENING = evolve(  # what a machine of today has: refused calls are reported
+    ROOT_V1, seccomp_flags=("tsync", "spec_allow", "new_listener", "wait_killable_recv")
+)
+V2 = CgroupFacts(
+    version=2,
+    controllers=("cpu", "cpuset", "hugetlb", "io", "memory", "pids"),
+    unified=("cpu", "cpuset", "hugetlb", "io", "memory", "pids"),
+)
+ROOT_V2 = evolve(ROOT_V1, kernel=(6, 1), cgroup=V2)
+DELEGATED = evolve(ORDINARY, kernel=(6, 1), cgroup=V2)
 ALL = {
+    "root-v2": ROOT_V2,
+    "delegated-v2": DELEGATED,
     "root-v1": ROOT_V1,
     "ordinary": ORDINARY,
     "old-5.15": OLD,
     "aarch64": ARM,
     "nested": NESTED,
+    "listening": LISTENING,
 }

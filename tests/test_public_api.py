@@ -6,13 +6,58 @@ import subprocess
 import isolate
 
 PUBLIC = """
-    INFINITY INHERIT Action AppArmorProfile Arg Box CapabilitySet CgroupLimit Chroot Completed
-    CpuTimeLimitExceeded Errno Exited FileSizeLimitExceeded Guarantee HostLacks IdMap
-    IsolateError Killed Landlock LaunchError LimitExceeded LimitHit MemoryLimitExceeded Mount
-    Namespace Network OutputLimitExceeded PidsLimitExceeded Policy PolicyConflict
-    PolicyError Popen RemoteError ReplyError Rlimit Rule Sandbox SeccompFilter
-    SandboxViolation SupervisorError TimeLimitExceeded TimedOut Timing Unsandboxed Usage Violated
+    Action
+    Answer
+    AppArmorProfile
+    Arg
+    Box
+    CapabilitySet
+    CgroupLimit
+    Chroot
+    Completed
+    CpuTimeLimitExceeded
+    Errno
+    Exited
+    FileSizeLimitExceeded
+    Guarantee
+    HostLacks
+    INFINITY
+    INHERIT
+    IdMap
+    IsolateError
+    Killed
+    Landlock
+    LaunchError
+    LimitExceeded
+    LimitHit
+    MemoryLimitExceeded
+    Mount
+    Namespace
+    Network
+    Notified
+    OutputLimitExceeded
+    PidsLimitExceeded
+    Policy
+    PolicyConflict
+    PolicyError
+    Popen
+    RemoteError
+    ReplyError
+    Rlimit
+    Rule
+    Sandbox
+    SandboxViolation
+    SeccompFilter
     Stats
+    SupervisorError
+    TimeLimitExceeded
+    TimedOut
+    Timing
+    Undecided
+    Unsandboxed
+    Usage
+    Violated
+    Violation
     allow
     call
     confine

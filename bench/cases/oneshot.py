@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from bench.harness import Bench, Budget, Contender
+from bench.harness import Bench, Budget, Contender, own_cpu
 from bench.stats import quantile
-from bench.ways import TRUE, floor, oneshot, spawned, static_true
+from bench.ways import TRUE, floor, oneshot, spawned, static_true, stocked
 
 __all__ = ["run"]
 
@@ -21,21 +21,24 @@ def run(bench: Bench) -> None:
     fresh, ready = floor(bench), floor(bench, "ready")
     template = floor(bench, "template")
     both = floor(bench, "template", "ready")
+    dynamic = floor(bench, program=TRUE)
     program = static_true()
     table = bench.compare(
         "a static program",
         [
-            Contender("isolate", oneshot(program)),
-            Contender("floor", fresh.block, "every mount anew"),
-            Contender("floor, template", template.block, "the tree made once"),
-            Contender("floor, ready", ready.block, "net and ipc from a stock"),
-            Contender("floor, template, ready", both.block, "the least that we know"),
-            Contender("posix_spawn", spawned(program), "no isolation"),
+            Contender("isolate", oneshot(program), cpu=own_cpu),
+            Contender("isolate, stock", stocked(program), "net, ipc from its stock", cpu=own_cpu),
+            Contender("floor", fresh.block, "every mount anew", cpu=fresh.cpu),
+            Contender("floor, template", template.block, "the tree made once", cpu=template.cpu),
+            Contender("floor, ready", ready.block, "net and ipc from a stock", cpu=ready.cpu),
+            Contender("floor, template, ready", both.block, "the least that we know", cpu=both.cpu),
+            Contender("posix_spawn", spawned(program), "no isolation", cpu=own_cpu),
         ],
         [
             Budget("isolate", "floor", 1.35, "one-shot program, all fresh"),
-            Budget("isolate", "floor, ready", 1.5, "one-shot program from a stock"),
-            Budget("isolate", "floor, template, ready", None),
+            Budget("isolate, stock", "floor, ready", 1.5, "one-shot program from a stock"),
+            Budget("isolate", "floor, template", None),
+            Budget("isolate, stock", "floor, template, ready", None),
         ],
     )
     for name, each in (("floor", fresh), ("floor, template, ready", both)):
@@ -44,9 +47,9 @@ def run(bench: Bench) -> None:
     bench.compare(
         "/bin/true",
         [
-            Contender("isolate", oneshot(TRUE)),
-            Contender("floor", floor(bench, program=TRUE).block),
-            Contender("posix_spawn", spawned(TRUE), "no isolation"),
+            Contender("isolate", oneshot(TRUE), cpu=own_cpu),
+            Contender("floor", dynamic.block, cpu=dynamic.cpu),
+            Contender("posix_spawn", spawned(TRUE), "no isolation", cpu=own_cpu),
         ],
         [Budget("isolate", "floor", None)],
     )

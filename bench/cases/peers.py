@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bench.build import build
-from bench.harness import Bench, Budget, Contender, each
+from bench.harness import Bench, Budget, Contender, each, own_cpu
 from bench.inside import lacks, look_here, parse
 from bench.peers import Peer, peers
 from bench.ways import TRUE, oneshot, sandbox, spawned, static_true
@@ -38,7 +38,7 @@ def run(bench: Bench) -> None:
     there, remarks = peers(bench)
     able, broken = checked(bench, there)
     for title, program in (("a static program", static_true()), ("/bin/true", TRUE)):
-        contenders = [Contender("isolate", oneshot(program), "isolation checked from inside")]
+        contenders = [Contender("isolate", oneshot(program), "checked from inside", cpu=own_cpu)]
         for peer, missing in able:
 
             def job(peer: Peer = peer, program: str = program) -> None:
@@ -46,9 +46,9 @@ def run(bench: Bench) -> None:
 
             note = f"lacks: {missing}" if missing else "the same isolation"
             contenders.append(
-                Contender(peer.name, each(job), note, share=SHARES.get(peer.name, 1.0))
+                Contender(peer.name, each(job), note, share=SHARES.get(peer.name, 1.0), cpu=own_cpu)
             )
-        contenders.append(Contender("posix_spawn", spawned(program), "no isolation"))
+        contenders.append(Contender("posix_spawn", spawned(program), "no isolation", cpu=own_cpu))
         row = "one-shot program: faster than each peer"
         budgets = [Budget("isolate", peer.name, 1.0, row) for peer, _ in able]
         bench.compare(title, contenders, budgets, remarks=[*remarks, *broken])

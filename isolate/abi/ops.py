@@ -63,12 +63,14 @@ class OpCode(IntEnum):
     TIMENS = 46
     IDMAP = 47
     SETSCHED = 48
+    SECCOMP_NOTIFY = 49
     OVERLAY = 53
     PTY = 54
     UNPACK = 55
     PLACE = 56
     ROOT_HERE = 57
     ROOT_LEAVE = 58
+    LEAF = 59
     REBORN = 60
 
 
@@ -110,6 +112,7 @@ class Request(IntEnum):
     SPAWN = 2
     END = 3
     KILL = 4
+    GUARD = 5
 
 
 class Record(IntEnum):

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import click
 
 from isolate.errors import IsolateError, PolicyError
+from isolate.policy.policy import Policy
 from isolate.policy.seccomp import SeccompFilter
 
 __all__ = ["seccomp"]
@@ -61,3 +64,17 @@ def disassemble(profile: str | None, arch: str | None) -> None:
     if method is None:
         raise IsolateError("this version of isolate has no disassembler")
     click.echo(method(arch), nl=False)
+
+
+@seccomp.command(context_settings={"ignore_unknown_options": True})
+@click.option("--runs", type=click.IntRange(1, 100), default=3, help="How often it is run.")
+@click.option("--output", type=click.Path(dir_okay=False, writable=True), help="A policy file.")
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def learn(runs: int, output: str | None, program: tuple[str, ...]) -> None:
+    """Run PROGRAM in boxes, and write a policy that allows the system calls that it made."""
+    found = SeccompFilter.learn(list(program), runs=runs, stdout=subprocess.DEVNULL)
+    text = Policy(found).dumps()
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")

@@ -33,14 +33,20 @@ class CgroupFacts:
     """Which controllers a leaf could have.
 
     Attributes:
-        version: 1, 2, or 0 for none.
-        controllers: names that are usable by us.
+        version: 1 (also hybrid: some controllers of v1, some of v2), 2, or 0 for none.
+        controllers: names that are usable by us, by v2's names.
         why: what was looked at where there are none.
+        unified: those of them that v2 has, on hybrid machines too.
+        rungs: (where a place was looked for, why it is none or "").
+        command: what to type on this machine to get one.
     """
 
     version: int = 0
     controllers: tuple[str, ...] = ()
     why: str = ""
+    unified: tuple[str, ...] = ()
+    rungs: tuple[tuple[str, str], ...] = ()
+    command: str = ""
 
 
 @frozen(kw_only=True)
@@ -54,6 +60,8 @@ class Host:
         sys_admin: whether the caller has CAP_SYS_ADMIN (and so may clone mounts).
         user_namespaces: whether they can be made; `user_why` says why not.
         seccomp: the actions that filters may have; none without seccomp.
+        seccomp_flags: "tsync", "spec_allow", "new_listener", "wait_killable_recv": what a filter
+            may be installed with, each probed; `seccomp_why` says why no listener.
         root_entries: (path, "dir" or "file" or "link:TEXT") of system paths that exist.
         filtered: whether a seccomp filter around us is in force.
         refused: system calls that a filter around us refuses: "clone" (for new namespaces), ...
@@ -75,6 +83,8 @@ class Host:
     user_namespaces: bool
     user_why: str = ""
     seccomp: tuple[str, ...] = ()
+    seccomp_flags: tuple[str, ...] = ()
+    seccomp_why: str = ""
     root_entries: tuple[tuple[str, str], ...] = ()
     filtered: bool = False
     refused: tuple[str, ...] = ()

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from isolate.host import confinement, lsm
-from isolate.host.facts import CgroupFacts, Host, PythonFacts
+from isolate.host.cgroups import probe_cgroup
+from isolate.host.facts import Host, PythonFacts
+from isolate.host.seccomp import probe_flags
 
 __all__ = ["probe", "probe_python"]
 
@@ -22,7 +24,6 @@ ETC = """
 ACTIONS = {"user_notif": "notify"}  # the kernel's name and ours; the others are the same
 # Entries of sys.path that hold more than code: they, and what is above them, are not shown.
 PRIVATE = ("/root", "/home", "/etc", "/tmp", "/var", "/var/tmp", "/proc", "/sys", "/dev", "/run")
-CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer", "blkio")
 
 
 def read(path: str) -> str | None:
@@ -95,24 +96,6 @@ def probe_python() -> PythonFacts:
     )
 
 
-def probe_cgroup() -> CgroupFacts:
-    """The v1 controllers that we may make leaves of."""
-    found = []
-    for line in (read("/proc/mounts") or "").splitlines():
-        parts = line.split()
-        if parts[2] == "cgroup":
-            found += [
-                name
-                for name in parts[3].split(",")
-                if name in CONTROLLERS and os.access(parts[1], os.W_OK)
-            ]
-    if found:
-        return CgroupFacts(version=1, controllers=tuple(sorted(found)))
-    if "cgroup2" in (read("/proc/filesystems") or ""):
-        return CgroupFacts(why="no v1 controller is writable, and v2 is not supported yet")
-    return CgroupFacts(why="no cgroup file system is mounted that we may write")
-
-
 def user_namespace_fact(refused: tuple[str, ...], status: str, own_ids: bool) -> tuple[bool, str]:
     """Whether user namespaces can be made, by the filter and the sysctls that forbid them."""
     if "clone" in refused:
@@ -145,6 +128,7 @@ def probe() -> Host:
     ids_why = confinement.ids_why(status, uid_map, gid_map) if root else ""
     usable, why = user_namespace_fact(refused, status, own_ids=not ids_why)
     paths = [*SYSTEM, *(f"/etc/{name}" for name in ETC)]
+    flags, no_listener = probe_flags(status)
     landlock, landlock_why = lsm.landlock()
     apparmor, apparmor_label = lsm.apparmor()
     actions = (read("/proc/sys/kernel/seccomp/actions_avail") or "").split()
@@ -157,6 +141,8 @@ def probe() -> Host:
         user_namespaces=usable,
         user_why=why,
         seccomp=tuple(ACTIONS.get(name, name) for name in actions),
+        seccomp_flags=flags,
+        seccomp_why=no_listener,
         root_entries=tuple(found for path in paths if (found := entry(path))),
         filtered=confinement.filtered(),
         refused=refused,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from isolate.plan.view import Place, View
+from isolate.plan.view import HOPS, Place, View
 from isolate.policy.fields import inside
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 
 OPERATIONS = ("read", "write", "execute", "create")
 DIRECTORY, FILE, LINK = "directory", "file", "link"
-HOPS = 40  # as the kernel's MAXSYMLINKS
 
 
 @frozen(kw_only=True)
@@ -116,7 +115,7 @@ def node_at(path: str, view: View, look: Look) -> tuple[Node | None, Place]:
     if place.kind == "bind":
         rest = path[len(place.path.rstrip("/")) :]
         return look(place.source.rstrip("/") + rest or "/"), place
-    if place.kind in ("proc", "devpts", "mask"):
+    if place.kind != "tmpfs":  # made by the kernel, or of several parts: only a run could tell
         return Node(kind=FILE if place.kind == "mask" else DIRECTORY, known=False), place
     if path == place.path:
         return Node(kind=DIRECTORY, mode=place.mode & 0o777), place

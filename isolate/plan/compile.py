@@ -59,7 +59,7 @@ def lower_box(draft: Draft) -> None:
         network.lower(links, draft)
     root = policy.get(Chroot)
     if (root is not None or policy.mounts) and not draft.new("mount"):
-        draft.lacks("root", "no mount namespace can be made here", namespace.SECCOMP_HINT)
+        draft.lacks("root", "no mount namespace can be made here", namespace.user_hint(draft.host))
     elif root is not None:
         chroot.lower(root, draft)
     elif draft.new("mount"):
@@ -140,6 +140,7 @@ def drafted_by_value(policy: Policy, host: Host) -> tuple[Plan, bool]:
         steps=tuple(draft.steps),
         limits=limits_of(policy),
         guarantees=tuple(draft.guarantees),
+        watch=draft.watch,
     )
     return plan, draft.reserved_ids
 

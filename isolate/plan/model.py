@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from isolate.abi.ops import OpCode, OpFlag, Phase
 
-__all__ = ["Guarantee", "Limits", "Op", "Plan", "Program", "Step", "Vector", "Verdict"]
+__all__ = ["Guarantee", "Limits", "Op", "Plan", "Program", "Step", "Vector", "Verdict", "Watch"]
 
 
 @frozen
@@ -100,6 +100,27 @@ class Limits:
 
 
 @frozen(kw_only=True)
+class Watch:
+    """What a supervisor of refused calls decides by.
+
+    Attributes:
+        programs: the policy's own filters: what they say is what a call gets.
+        arch: of the machine, as `isolate.abi.syscalls` has it.
+        handlers: of `SeccompFilter.on`.
+        silent: names of calls that are answered without a report; "*" is all.
+        lethal: whether a reported refusal ends the program.
+        observe: calls that rules call "notify" go on, and are counted: for learning.
+    """
+
+    programs: tuple[bytes, ...]
+    arch: str
+    handlers: tuple[Any, ...] = ()
+    silent: frozenset[str] = frozenset()
+    lethal: bool = False
+    observe: bool = False
+
+
+@frozen(kw_only=True)
 class Plan:
     """Everything one box does, in order; hashable and comparable.
 
@@ -115,6 +136,7 @@ class Plan:
         steps: what the parent does, in order, before init is asked to set up.
         limits: what the supervisor watches.
         guarantees: every promise, with what holds it.
+        watch: what the supervisor of refused calls decides by; None: nothing is reported.
     """
 
     clone_flags: int = 0
@@ -126,6 +148,7 @@ class Plan:
     steps: tuple[Step, ...] = ()
     limits: Limits = Limits()
     guarantees: tuple[Guarantee, ...] = ()
+    watch: Watch | None = None
 
     def index(self, code: OpCode, where: Callable[[Op], bool] = lambda op: True) -> int:
         """The place of the first such op among set-up and program; ValueError if absent."""

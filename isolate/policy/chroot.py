@@ -53,6 +53,15 @@ def format_of(path: str) -> str:
     raise PolicyError(f"{path!r} doesn't say what it is; give format= ({', '.join(FORMATS)})")
 
 
+def united(ours: tuple[Mount, ...], theirs: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """Both, in order. Raises: PolicyConflict, where two different things are at one place."""
+    for each in theirs:
+        here = [other for other in ours if other.target == each.target]
+        if here and each not in here:
+            here[-1].narrow(each)
+    return tuple(dict.fromkeys((*ours, *theirs)))
+
+
 @frozen
 class Chroot(Primitive):
     """A root of its own; the old one is detached.
@@ -183,5 +192,5 @@ class Chroot(Primitive):
             write=write,
             tmp=tighter(self.tmp, inner.tmp),
             interpreter=self.interpreter and inner.interpreter,
-            mounts=tuple(dict.fromkeys((*self.mounts, *inner.mounts))),
+            mounts=united(self.mounts, inner.mounts),
         )

@@ -24,7 +24,7 @@ from attrs import NOTHING, fields
 from isolate.errors import PolicyError
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
-from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.cgroup import CgroupLimit, HugetlbLimit, IoLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.deadline import Deadline
 from isolate.policy.identity import Identity
@@ -35,7 +35,7 @@ from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 from isolate.policy.rlimit import INFINITY, Rlimit
 from isolate.policy.rules import Action, Compare, Condition, Errno, Layer, Rule
-from isolate.policy.seccomp import SeccompFilter
+from isolate.policy.seccomp import SeccompFilter, silence
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,6 +65,8 @@ NESTED: dict[str, type[Any]] = {
     "namespace.uid_map": IdMap,
     "namespace.gid_map": IdMap,
     "chroot.mounts": Mount,
+    "cgroup.io": IoLimit,
+    "cgroup.hugetlb": HugetlbLimit,
     "seccomp.layers": Layer,
     "seccomp.layers.rules": Rule,
     "seccomp.layers.rules.conditions": Condition,
@@ -129,6 +131,8 @@ def to_dict(policy: Policy) -> dict[str, Any]:
         name = NAMES.get(type(item))
         if name is None:
             raise PolicyError(f"a {type(item).__name__} can't be written to a file")
+        if isinstance(item, SeccompFilter) and item.handlers:
+            raise PolicyError("a handler is a function: it can't be written to a file")
         if isinstance(item, Mount):
             document.setdefault(name, []).append(table(item))
         else:
@@ -222,6 +226,11 @@ def pairs(value: Any) -> tuple[tuple[str, str], ...]:
     return found
 
 
+def refused(why: str) -> Any:
+    """Raises: PolicyError."""
+    raise PolicyError(why)
+
+
 SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Mount, "data"): content,
     (Mount, "lower"): tuple,
@@ -232,6 +241,8 @@ SPECIAL: dict[tuple[type[Any], str], Callable[[Any], Any]] = {
     (Layer, "unknown"): action,
     (Layer, "arches"): tuple,
     (SeccompFilter, "skipped"): tuple,
+    (SeccompFilter, "handlers"): lambda value: refused("a handler is a function, not text"),
+    (SeccompFilter, "silent"): silence,
     (Condition, "compare"): Compare,
     (Condition, "value"): number,
     (Condition, "mask"): number,

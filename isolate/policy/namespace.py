@@ -169,7 +169,8 @@ class Namespace(Primitive):
 
     def narrow(self, inner: Namespace) -> Namespace:
         """The union: what either isolates is isolated."""
-        for name in ("hostname", "domainname", "uid_map", "gid_map"):
+        once = ("hostname", "domainname", "uid_map", "gid_map")
+        for name in (*once, "monotonic_offset", "boottime_offset"):
             ours, theirs = getattr(self, name), getattr(inner, name)
             if ours and theirs and ours != theirs:
                 raise PolicyConflict(f"two values of Namespace.{name}: {ours!r} and {theirs!r}")
@@ -181,5 +182,10 @@ class Namespace(Primitive):
             gid_map=self.gid_map or inner.gid_map,
             monotonic_offset=self.monotonic_offset or inner.monotonic_offset,
             boottime_offset=self.boottime_offset or inner.boottime_offset,
-            joins=tuple(dict.fromkeys((*self.joins, *inner.joins))),
+            joins=tuple(
+                each
+                for kind in NAMESPACES
+                for each in dict.fromkeys((*self.joins, *inner.joins))
+                if each[0] == kind
+            ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ from typing import Any
 from attrs import field, frozen
 
 from isolate.abi.syscalls import ARCHES, numbers
-from isolate.errors import PolicyError
+from isolate.errors import PolicyConflict, PolicyError
 from isolate.policy import ambient, seccomp_docker
 from isolate.policy.base import Primitive
 from isolate.policy.capabilities import canonical
+from isolate.policy.fields import parse_seconds
 from isolate.policy.findings import Finding, Wider
+from isolate.policy.handlers import NOTIFY, Handler
 from isolate.policy.rules import ALLOW, KILL_PROCESS, STRICTNESS, Action, Errno, Layer, Rule
 from isolate.policy.seccomp_default import GROUPS, default_layer
 from isolate.policy.seccomp_load import load
+
+EVERYTHING = frozenset(("*",))
 
 __all__ = ["SeccompFilter", "Verdict", "deciding"]
 
@@ -97,6 +101,16 @@ def checked_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
     return found
 
 
+def silence(names: bool | Iterable[str]) -> frozenset[str]:
+    """What is not reported: names and groups; True is everything. Raises: PolicyError."""
+    if isinstance(names, bool):
+        return EVERYTHING if names else frozenset()
+    wanted = (names,) if isinstance(names, str) else names
+    plain = [each for each in wanted if each != "*"]
+    found = {rule.syscall for rule in expanded(plain, ALLOW)}
+    return frozenset(found) | (EVERYTHING if "*" in wanted else frozenset())
+
+
 @frozen
 class SeccompFilter(Primitive):
     """Filters that stack: the kernel takes the strictest action of all (seccomp(2)).
@@ -106,17 +120,32 @@ class SeccompFilter(Primitive):
     Attributes:
         layers: in the order of their installation.
         skipped: what `load` found in a profile and no table knows.
+        handlers: functions that decide for a call; see `on`.
+        silent: calls whose refusals are not reported; "*" is all of them.
+        lethal: whether a reported refusal ends the program: `Violated`, or `SandboxViolation`.
+        observed: what rules call "notify" is counted and goes on; `learn` alone needs it.
 
     Example: `Sandbox(seccomp=SeccompFilter.deny("@network"))`.
     """
 
     layers: tuple[Layer, ...] = field(converter=checked_layers)
     skipped: tuple[str, ...] = field(default=(), eq=False, repr=False)
+    handlers: tuple[Handler, ...] = ()
+    silent: frozenset[str] = frozenset()
+    lethal: bool = False
+    observed: bool = False
 
     @classmethod
-    def default(cls) -> SeccompFilter:
-        """What every `Sandbox` has: see `isolate.policy.seccomp_default`."""
-        return cls((cached_default(),))
+    def default(
+        cls, *, silent: bool | Iterable[str] = False, lethal: bool = False
+    ) -> SeccompFilter:
+        """What every `Sandbox` has: see `isolate.policy.seccomp_default`.
+
+        Args:
+            silent: calls or groups whose refusals are not reported; True for all.
+            lethal: a reported refusal ends the program.
+        """
+        return cls((cached_default(),), silent=silence(silent), lethal=lethal)
 
     @classmethod
     def docker(cls, caps: Iterable[str] = ()) -> SeccompFilter:
@@ -149,26 +178,84 @@ class SeccompFilter(Primitive):
         return cls((found.layer,), found.skipped)
 
     @classmethod
-    def allow(cls, *items: str | Rule, action: Action | None = None) -> SeccompFilter:
+    def allow(
+        cls,
+        *items: str | Rule,
+        action: Action | None = None,
+        silent: bool | Iterable[str] = False,
+        lethal: bool = False,
+    ) -> SeccompFilter:
         """Only these calls; the others get `action`, EPERM by default, unknown ones ENOSYS.
 
         Raises: PolicyError for an unknown name.
         """
         rules = expanded(items, ALLOW)
-        return cls((Layer(rules, action or Errno("EPERM"), Errno("ENOSYS"), name="allow"),))
+        layer = Layer(rules, action or Errno("EPERM"), Errno("ENOSYS"), name="allow")
+        return cls((layer,), silent=silence(silent), lethal=lethal)
 
     @classmethod
-    def deny(cls, *items: str | Rule, action: Action | None = None) -> SeccompFilter:
+    def deny(
+        cls,
+        *items: str | Rule,
+        action: Action | None = None,
+        silent: bool | Iterable[str] = False,
+        lethal: bool = False,
+    ) -> SeccompFilter:
         """All but these calls, which get `action`, EPERM by default.
 
         Raises: PolicyError for an unknown name.
         """
-        return cls((Layer(expanded(items, action or Errno("EPERM")), ALLOW, name="deny"),))
+        layer = Layer(expanded(items, action or Errno("EPERM")), ALLOW, name="deny")
+        return cls((layer,), silent=silence(silent), lethal=lethal)
+
+    @classmethod
+    def on(
+        cls, item: str | Rule, handler: Callable[[Any], Any], timeout: float | str = 1.0
+    ) -> SeccompFilter:
+        """A function of the caller decides for one call, or for what a rule's conditions select.
+
+        Args:
+            handler: takes an `isolate.Notified`, gives an `isolate.Answer`; runs in a thread of
+                the caller. An exception, anything else, or slowness is a refusal.
+            timeout: seconds for each call, or "500ms".
+
+        It is asked only where no other filter refuses. Raises: PolicyError.
+        """
+        conditions = item.conditions if isinstance(item, Rule) else ()
+        name = item.syscall if isinstance(item, Rule) else item
+        rules = expanded((Rule(name, NOTIFY, conditions),), NOTIFY)
+        layer = Layer(rules, ALLOW, name=f"on {name}")
+        return cls((layer,), handlers=(Handler(name, handler, parse_seconds(timeout)),))
+
+    @staticmethod
+    def learn(target: Any, *args: Any, runs: int = 3, **options: Any) -> SeccompFilter:
+        """Run a program or a function in a box, and return a filter of the calls that it made.
+
+        Args:
+            target: argv, or a callable, which is called with `args`.
+            runs: how often; what differs between runs is in the filter.
+            options: `sandbox=`, a `Sandbox` to run it in; and what `run` takes, for a program.
+
+        Raises: HostLacks; IsolateError, if a run fails.
+        """
+        found: SeccompFilter = ambient.verb("learn")(target, *args, runs=runs, **options)
+        return found
 
     def narrow(self, inner: SeccompFilter) -> SeccompFilter:
         """Both: filters only add up. The same layer twice is one."""
         layers = tuple(dict.fromkeys((*self.layers, *inner.layers)))
-        return SeccompFilter(layers, (*self.skipped, *inner.skipped))
+        handlers = tuple(dict.fromkeys((*self.handlers, *inner.handlers)))
+        twice = {each.syscall for each in handlers}
+        if len(twice) < len(handlers):
+            raise PolicyConflict("two handlers for one call; let one function decide")
+        return SeccompFilter(
+            layers,
+            (*self.skipped, *inner.skipped),
+            handlers,
+            self.silent | inner.silent,
+            self.lethal or inner.lethal,
+            self.observed and inner.observed,
+        )
 
     def evaluate(self, syscall: str, *args: int, arch: str | None = None) -> Verdict:
         """What the kernel would do, without asking it.

@@ -65,6 +65,18 @@ def parse(text: str, *options: str) -> tuple[int, str, str]:
     return done.returncode, out, "\n".join(notes)
 
 
+CHECKED: set[AppArmorProfile] = set()
+
+
+def checked_once(profile: AppArmorProfile, name: str | None) -> None:
+    """The same text under other names is not read by the parser twice. Raises: PolicyError."""
+    if profile not in CHECKED:
+        check(profile, name)
+        if len(CHECKED) >= 64:
+            CHECKED.clear()
+        CHECKED.add(profile)
+
+
 def check(profile: AppArmorProfile, name: str | None = None) -> None:
     """Have the parser read the text without loading it, and say which profiles it holds.
 
@@ -88,7 +100,7 @@ def check(profile: AppArmorProfile, name: str | None = None) -> None:
 def apply(profile: AppArmorProfile, option: str, doing: str, name: str | None = None) -> None:
     """Check, and hand to the kernel. Raises: PolicyError, HostLacks."""
     usable()
-    check(profile, name)
+    checked_once(profile, name)
     status, _, told = parse(profile.text(name), option)
     if status:
         raise HostLacks(
@@ -187,6 +199,8 @@ def label_of(pid: int) -> str:
             data = Path(f"/proc/{pid}/{kind}").read_bytes()
         except FileNotFoundError:
             continue
+        except ProcessLookupError:  # it ended between open and read
+            raise
         except OSError as error:
             raise HostLacks("apparmor", f"/proc/{pid}/{kind}: {error.strerror}") from error
         return data.strip(b"\0\n ").decode("utf-8", "replace")

@@ -127,7 +127,9 @@ def live_leaves(mounts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for controller, mount in mounts.items():
         for name, directory in leaves_below(mount):
             if is_locked(directory, locks):
-                found[name][controller] = directory
+                inner = f"{directory}/box"  # v2, root's: beside it is init's own cgroup
+                split = controller == UNIFIED and os.path.isdir(inner)
+                found[name][controller] = inner if split else directory
     return dict(found)
 
 

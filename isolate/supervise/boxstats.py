@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 
 from attrs import evolve
 
 from isolate.abi.flags import NAMESPACES
+from isolate.abi.ops import Request
+from isolate.supervise import channel
 from isolate.supervise.channel import InitGone
 from isolate.supervise.freezer import kill_leaf
 from isolate.supervise.launch import Session
 from isolate.supervise.leafstats import read_stats
+from isolate.supervise.setup import ANSWER_SECONDS, parent_step
 from isolate.supervise.stats import Stats
 from isolate.supervise.watch import Watch
 
@@ -41,8 +45,14 @@ def watch(session: Session, interval: float | str) -> Watch:
 
 def freeze(session: Session) -> None:
     """Stop all programs. Raises: InitGone, HostLacks, IsolateError."""
+
+    def guard(fd: int) -> None:
+        status = channel.ask(session.alive.control, Request.GUARD, [fd])
+        with closing(status), parent_step("have isolate-init keep the freezer"):
+            status.receive(ANSWER_SECONDS)
+
     _ = session.alive
-    session.freezer.freeze(session.made.leaf)
+    session.freezer.freeze(session.made.leaf, guard)
 
 
 def thaw(session: Session) -> None:

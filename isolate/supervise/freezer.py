@@ -7,14 +7,13 @@ was killed is thawed, to die. Only programs are frozen; isolate-init goes on, an
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import select
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -120,6 +119,7 @@ class Freezer:
         self.unified = ""
         self.directory = ""
         self.lock_fd = -1
+        self.guarded = False
 
     def check(self) -> None:
         """Raises: IsolateError, if the box is frozen."""
@@ -142,8 +142,12 @@ class Freezer:
                 self.launching -= 1
                 self.gate.notify_all()
 
-    def freeze(self, leaf: Any) -> None:
+    def freeze(self, leaf: Any, guard: Callable[[int], None] | None = None) -> None:
         """Stop every program of the box where it is; returns when all have stopped.
+
+        Args:
+            guard: gives v1's freezer.state to isolate-init, which thaws what it has to end when
+                this process has died.
 
         Raises: HostLacks, without a cgroup; IsolateError, if they don't stop within 10 s.
         """
@@ -158,7 +162,7 @@ class Freezer:
                     write(self.unified, "cgroup.freeze", "1")
                     wait_frozen(self.unified, True, end)
                 else:
-                    self.freeze_v1(leaf.directories, end)
+                    self.freeze_v1(leaf.directories, guard, end)
             except BaseException:
                 self.open()
                 raise
@@ -171,12 +175,21 @@ class Freezer:
                 self.frozen = False
                 raise IsolateError(f"a program was still starting after {FREEZE_SECONDS} s")
 
-    def freeze_v1(self, directories: Mapping[str, str], end: float) -> None:
+    def freeze_v1(
+        self, directories: Mapping[str, str], guard: Callable[[int], None] | None, end: float
+    ) -> None:
         """Move the box's processes into a leaf of the freezer that is set to freeze."""
         source = next(iter(directories.values()))
         if not self.directory:
             made = cgroupfs.make_leaf(v1_parent(), os.path.basename(source))
             self.directory, self.lock_fd = made
+        if guard is not None and not self.guarded:
+            fd = os.open(f"{self.directory}/freezer.state", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                guard(fd)
+            finally:
+                os.close(fd)
+            self.guarded = True
         write(self.directory, "freezer.state", "FROZEN")
         while True:
             outside = members(source) - members(self.directory)
@@ -258,19 +271,19 @@ def wait_frozen(directory: str, frozen: bool, end: float) -> None:
 
 
 def kill_leaf(leaf: Any, freezer: Freezer) -> None:
-    """SIGKILL everything in a leaf, whatever it forks meanwhile. Raises: IsolateError, OSError."""
+    """SIGKILL everything in a leaf, whatever it forks meanwhile; returns when it is empty.
+
+    Raises: IsolateError, OSError.
+    """
     directories = leaf.directories
     if UNIFIED in directories:
-        try:
+        with suppress(FileNotFoundError):  # the leaf is removed, and all in it is dead
             write(directories[UNIFIED], "cgroup.kill", "1")
-            return
-        except OSError as error:  # older than Linux 5.14; or the leaf is gone, and all in it
-            if error.errno not in (errno.ENOENT, errno.EACCES):
-                raise
-    with suppress(IsolateError):  # without a freezer: kill until nobody is left
-        freezer.freeze(leaf)
-        freezer.end()
-        freezer.open()
+    else:
+        with suppress(IsolateError):  # without a freezer: kill until nobody is left
+            freezer.freeze(leaf)
+            freezer.end()
+            freezer.open()
     end = time.monotonic() + FREEZE_SECONDS
     while any(members(directory) for directory in directories.values()):
         for directory in directories.values():

@@ -7,8 +7,10 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import TypeVar
 
 from attrs import evolve
 
@@ -23,6 +25,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
+from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
 from isolate.supervise.setup import (
     ANSWER_SECONDS,
@@ -33,11 +36,13 @@ from isolate.supervise.setup import (
 )
 from isolate.supervise.start import Init, read_records, start_init
 from isolate.supervise.timing import Timing
+from isolate.supervise.violations import Violation
 
 __all__ = ["Session"]
 
 END_SECONDS = 5.0
 KEPT = 256
+T = TypeVar("T")
 BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
 
 
@@ -63,8 +68,10 @@ class Session:
         self.lock = threading.Lock()
         self.timing = Timing()
         self.pending: Setup | None = None
+        self.spawned = 0  # programs so far
         self.closed = False
         self.counted = Counters()
+        self.supervisor: Supervisor | None = None
         self.counted_extra = Extra()
         self.freezer = Freezer()
 
@@ -77,6 +84,8 @@ class Session:
         """
         began = time.monotonic()
         try:
+            if self.plan.watch is not None:
+                self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
             self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
@@ -92,13 +101,18 @@ class Session:
             raise
         return self
 
+    def leaf_fd(self, name: str) -> int:
+        """A v2 directory of the box's cgroup, -1 if it has none."""
+        return -1 if self.made.leaf is None else int(getattr(self.made.leaf, name))
+
     def start_init(self) -> Init:
         """With a pair of the stock's where the plan may have one and one is there."""
         pair = stock.take() if self.plan.stockable else None
+        own = native.Spaces(mount=self.made.mount_ns, cgroup=self.leaf_fd("init_fd"))
         if pair is None:
-            return start_init(self.plan.clone_flags, native.Spaces(mount=self.made.mount_ns))
+            return start_init(self.plan.clone_flags, own)
         try:
-            spaces = native.Spaces(*pair, self.made.mount_ns)
+            spaces = evolve(own, net=pair[0], ipc=pair[1])
             self.made.stocked = True
             return start_init(self.plan.clone_flags & ~(CLONE_NEWNET | CLONE_NEWIPC), spaces)
         finally:
@@ -162,24 +176,35 @@ class Session:
     def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
+        leaf_fd = self.leaf_fd("cgroup_fd")
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         blob_fd = -1
+        notify, log = None, None
         try:
-            named = {**self.made.fds, **fds, "record": write_fd}
+            named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
+            if self.supervisor is not None:
+                notify, log = self.supervisor.listen()
+                named["notify"] = notify.fileno()
             blob_fd = channel.blob_fd(blob.blob)
             passed = [blob_fd, *(named[name] for name in blob.slots)]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
+            flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
             status = channel.ask(init.control, Request.SPAWN, passed, flags)
         except BaseException:
             os.close(read_fd)
             raise
         finally:
             os.close(write_fd)
+            if notify is not None:
+                notify.close()
             if blob_fd >= 0:
                 os.close(blob_fd)
         try:
-            return self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd)
+            self.spawned += 1
+            process.log = log
+            return process
         except BaseException:
             status.close()
             raise
@@ -213,24 +238,44 @@ class Session:
             raise
         return process
 
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Refused calls of all its programs so far; a fork of the caller has none to tell of."""
+        if self.supervisor is None or self.owner != os.getpid():
+            return ()
+        return self.supervisor.violations()
+
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
         leaf = self.made.leaf
         if leaf is not None and not self.closed:
-            self.counted = leaf.counters()
+            self.counted = self.unless_closed(leaf.counters, self.counted)
         return self.counted
+
+    def unless_closed(self, read: Callable[[], T], last: T) -> T:
+        """What is read now; the last that was read, if the box was closed under our hands: then
+        the leaf was being removed, and close has read it before. Raises: OSError."""
+        try:
+            found = read()
+        except OSError:
+            if not self.closed:
+                raise
+            return last
+        return last if self.closed else found
 
     def extra(self) -> Extra:
         """Further counters, also after the end."""
         if not self.closed:
-            self.counted_extra = extra(self.made.leaf)
+            read = partial(extra, self.made.leaf)
+            self.counted_extra = self.unless_closed(read, self.counted_extra)
         return self.counted_extra
 
     def moment(self) -> Moment:
         """Memory and processor time now; None of both when the box has ended."""
         if self.init is None or self.closed:
             return Moment(None, None)
-        return moment(self.made.leaf, self.init.pid)
+        read = partial(moment, self.made.leaf, self.init.pid)
+        return self.unless_closed(read, Moment(None, None))
 
     def kill(self) -> None:
         """End every process of the box, init included."""
@@ -298,5 +343,7 @@ class Session:
                 self.extra()
                 self.freezer.close()
             finally:
+                if self.supervisor is not None:
+                    self.supervisor.close()
                 self.closed = True
                 self.undo.close()

@@ -6,10 +6,10 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from isolate.supervise import proctree
 from isolate.supervise.statfiles import V1_FILES, V2_FILES, parse_v1, parse_v2
@@ -19,6 +19,7 @@ __all__ = ["Extra", "Moment", "extra", "moment", "read_directories", "read_stats
 
 MOST = 1 << 20  # no file of a cgroup is that long; io.stat has a line a device
 UNIFIED = "unified"
+EXTRA_V1 = {"cpu": ("cpu.stat",), "blkio": ("blkio.throttle.io_service_bytes_recursive",)}
 # The controller is not on, the file is newer than the kernel, or PSI is switched off.
 ABSENT = {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EACCES}
 
@@ -73,12 +74,33 @@ def read_directories(directories: Mapping[str, str]) -> Stats:
     Raises: IsolateError, OSError.
     """
     at, monotonic = time.time(), time.monotonic()
-    if UNIFIED in directories:
-        return parse_v2(texts_of(directories[UNIFIED], V2_FILES), at, monotonic)
+    unified = directories.get(UNIFIED)
+    old = {name: path for name, path in directories.items() if path != unified}
+    if unified is None:
+        return parse_v1(texts_v1(old), at, monotonic)
+    new = parse_v2(texts_of(unified, V2_FILES), at, monotonic)
+    return joined(parse_v1(texts_v1(old), at, monotonic), new, old) if old else new
+
+
+def texts_v1(directories: Mapping[str, str], names: Iterable[str] = V1_FILES) -> dict[str, str]:
+    """Of v1 controllers."""
     texts: dict[str, str] = {}
-    for controller, directory in directories.items():
-        texts.update(texts_of(directory, V1_FILES.get(controller, ())))
-    return parse_v1(texts, at, monotonic)
+    for controller in names:
+        if controller in directories:
+            texts.update(texts_of(directories[controller], V1_FILES[controller]))
+    return texts
+
+
+def joined(old: Stats, new: Stats, names: Container[str]) -> Stats:
+    """Of a hybrid machine: each from where its controller is; time is in v2 in any case."""
+    return evolve(
+        new,
+        source="cgroup v1 and v2",
+        memory=old.memory if "memory" in names else new.memory,
+        cpu=old.cpu if "cpuacct" in names else new.cpu,
+        pids=old.pids if "pids" in names else new.pids,
+        io=old.io if "blkio" in names else new.io,
+    )
 
 
 def read_tree(init_pid: int) -> Stats:
@@ -123,21 +145,22 @@ class Extra:
 def extra(leaf: Any) -> Extra:
     """Of a leaf; no file is opened for what the leaf doesn't count. Raises: OSError."""
     directories = leaf.directories if leaf is not None else {}
-    if UNIFIED in directories:
-        texts = texts_of(directories[UNIFIED], ("cpu.stat", "io.stat"))
-        stats, has_io = parse_v2(texts, 0.0, 0.0), "io.stat" in texts
-    elif not directories.keys() & {"cpu", "blkio"}:
-        return Extra()
-    else:
-        texts = {}
-        for controller in ("cpu", "blkio"):
-            if controller in directories:
-                texts.update(texts_of(directories[controller], V1_FILES[controller]))
-        stats, has_io = parse_v1(texts, 0.0, 0.0), "blkio" in directories
+    unified = directories.get(UNIFIED)
+    old = {name for name in EXTRA_V1 if directories.get(name, unified) != unified}
+    throttled, moved = None, None
+    if unified is not None:
+        texts = texts_of(unified, ("cpu.stat", "io.stat"))
+        stats = parse_v2(texts, 0.0, 0.0)
+        throttled, moved = stats.cpu.throttled, stats if "io.stat" in texts else None
+    if old:
+        read = {n: texts_of(directories[n], EXTRA_V1[n]) for n in old}
+        stats = parse_v1({f: t for texts in read.values() for f, t in texts.items()}, 0.0, 0.0)
+        throttled = stats.cpu.throttled if "cpu" in old else throttled
+        moved = stats if "blkio" in old else moved
     return Extra(
-        throttled=stats.cpu.throttled,
-        read=stats.read if has_io else None,
-        written=stats.written if has_io else None,
+        throttled=throttled,
+        read=None if moved is None else moved.read,
+        written=None if moved is None else moved.written,
     )
 
 
@@ -153,10 +176,15 @@ def moment(leaf: Any, init_pid: int) -> Moment:
         stats = read_tree(init_pid)
         return Moment(stats.memory.current, stats.cpu.usage)
     directories = leaf.directories
-    if UNIFIED in directories:
-        texts = texts_of(directories[UNIFIED], ("memory.current", "cpu.stat"))
-        stats = parse_v2(texts, 0.0, 0.0)
-        return Moment(stats.memory.current, stats.cpu.usage)
-    cpu = small(directories.get("cpuacct"), "cpuacct.usage")
-    memory = small(directories.get("memory"), "memory.usage_in_bytes")
-    return Moment(memory, None if cpu is None else cpu / 1e9)
+    unified = directories.get(UNIFIED)
+    seen = Moment(None, None)
+    if unified is not None:
+        stats = parse_v2(texts_of(unified, ("memory.current", "cpu.stat")), 0.0, 0.0)
+        seen = Moment(stats.memory.current, stats.cpu.usage)
+    if directories.get("memory", unified) != unified:
+        memory = small(directories["memory"], "memory.usage_in_bytes")
+        seen = evolve(seen, memory=memory)
+    if "cpuacct" in directories:
+        cpu = small(directories["cpuacct"], "cpuacct.usage")
+        seen = evolve(seen, cpu=None if cpu is None else cpu / 1e9)
+    return seen

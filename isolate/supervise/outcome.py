@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from isolate.plan.model import Limits
+from isolate.supervise.cgroup_oom import Oom
 
 __all__ = ["Exited", "Killed", "LimitHit", "Outcome", "Seen", "TimedOut", "Violated", "judge"]
 
@@ -51,14 +52,16 @@ class LimitHit:
     """A ceiling was reached.
 
     Attributes:
-        limit: "memory", "pids", "cpu_time", "output" or "files_size".
+        limit: "memory", "swap", "pids", "cpu_time", "output" or "files_size".
         used: what was seen, in the limit's unit; None where the kernel doesn't tell.
         ceiling: the limit, in bytes, processes or seconds.
+        whose: "box"; for memory also the cgroup above it whose limit it was, or "machine".
     """
 
     limit: str
     used: float | None
     ceiling: float | None
+    whose: str = "box"
 
 
 @frozen
@@ -88,15 +91,17 @@ class Seen:
         verdict: the first limit that made us kill it, if any.
         oom_kills, pids_refused: of the box's cgroup, during this run.
         memory_peak, pids_peak: of the box's cgroup, None where unknown.
+        oom: whose memory limit the last kill was for.
         cpu: seconds of processor time of the box's cgroup during this run, None where unknown.
     """
 
     status: int
-    verdict: TimedOut | LimitHit | None = None
+    verdict: TimedOut | LimitHit | Violated | None = None
     oom_kills: int = 0
     pids_refused: int = 0
     memory_peak: int | None = None
     pids_peak: int | None = None
+    oom: Oom | None = None
     cpu: float | None = None
 
 
@@ -125,13 +130,20 @@ def named(number: int) -> int:
         return number
 
 
+def memory_hit(oom: Oom | None, peak: int | None, ceiling: int | None) -> LimitHit:
+    """An OOM kill: of the box's own limit, or of one that is not ours."""
+    if oom is None or (oom.whose == "box" and oom.limit == "memory"):
+        return LimitHit("memory", peak, ceiling)
+    return LimitHit(oom.limit, oom.used or peak, oom.ceiling, oom.whose)
+
+
 def judge(seen: Seen, limits: Limits) -> Outcome:
     """The outcome; the first verdict wins, then the kernel's own counters, then the status."""
     if seen.verdict is not None:
         return seen.verdict
     number = signal_of(seen.status)
     if seen.oom_kills:
-        return LimitHit("memory", seen.memory_peak, limits.memory)
+        return memory_hit(seen.oom, seen.memory_peak, limits.memory)
     if (over := cpu_verdict(seen, limits, number)) is not None:
         return over
     if number == signal.SIGXFSZ and limits.files_size is not None:

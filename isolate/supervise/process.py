@@ -14,6 +14,8 @@ from attrs import frozen
 
 from isolate.abi.ops import Record
 from isolate.supervise.channel import InitGone, Status
+from isolate.supervise.notify import Log
+from isolate.supervise.violations import Violation
 
 __all__ = ["End", "Process", "pid_of"]
 
@@ -55,6 +57,12 @@ class Process:
 
     taken = True
     stamps = (0, 0)
+    log: Log | None = None  # of its refused calls, where they are reported
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Its refused calls so far, and those of what it has started."""
+        return () if self.log is None else self.log.violations()
 
     def __init__(self, pid: int, pidfd: int, status: Status, serial: int = 0) -> None:
         self.pid = pid

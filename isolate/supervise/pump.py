@@ -17,7 +17,8 @@ from attrs import Factory, define
 from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
-from isolate.supervise.outcome import LimitHit, TimedOut
+from isolate.supervise.notify import Log
+from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
 from isolate.supervise.timeline import Timeline
 
@@ -80,9 +81,10 @@ class Pump:
     sinks: list[Sink]
     stdin_fd: int = -1
     stdin: memoryview = memoryview(b"")
-    verdict: TimedOut | LimitHit | None = None
+    verdict: TimedOut | LimitHit | Violated | None = None
     written: int = 0
     began: float = Factory(time.monotonic)
+    base: Counters | None = None  # the counters before the start, where somebody has read them
     cpu_began: float = 0.0
     next_look: float = 0.0
     next_count: float = 0.0
@@ -105,7 +107,7 @@ class Pump:
 
     def watch(self) -> End:
         """The loop."""
-        base = self.counters()
+        base = self.base if self.base is not None else self.counters()
         self.cpu_began = base.cpu or 0.0
         for sink in self.sinks:
             os.set_blocking(sink.fd, False)
@@ -211,18 +213,23 @@ class Pump:
         self.next_count = now + COUNT_EVERY
         seen = self.counters()
         if limits.memory is not None and seen.oom_kills > base.oom_kills:
-            self.stop(LimitHit("memory", seen.memory_peak, limits.memory))
+            self.stop(memory_hit(seen.oom, seen.memory_peak, limits.memory))
         if limits.cpu_time is not None and seen.cpu is not None:
             used = seen.cpu - self.cpu_began
             self.next_look = now + (limits.cpu_time - used) / (os.cpu_count() or 1)
             if used >= limits.cpu_time:
                 self.stop(LimitHit("cpu_time", used, limits.cpu_time))
 
-    def stop(self, verdict: TimedOut | LimitHit) -> None:
+    def stop(self, verdict: TimedOut | LimitHit | Violated) -> None:
         """Kill, for the first reason that there is."""
         if self.verdict is None:
             self.verdict = verdict
         self.kill()
+
+    def obey(self, log: Log | None) -> None:
+        """Stop, too, when the policy ends a process of this program for a refused call."""
+        if log is not None:
+            log.when_killed(lambda it, _: self.stop(Violated(it.syscall, it.args, "seccomp")))
 
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.

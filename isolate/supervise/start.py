@@ -174,7 +174,7 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     """Start isolate-init in new namespaces.
 
     Args:
-        spaces: what it enters before: a stock's namespaces, a template of the mounts.
+        spaces: what it enters before: a stock's namespaces, a template of the mounts, a cgroup.
 
     Raises: LaunchError naming the op, or clone3 with the namespaces that were asked for.
     """

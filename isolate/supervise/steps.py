@@ -104,10 +104,21 @@ def keep_id_map(step: Step, made: Prepared) -> None:
     made.id_map = step
 
 
+def init_id(made: Prepared) -> int | None:
+    """The host's uid of init: the first line of its map."""
+    if made.id_map is None:
+        return None
+    _, outside, _ = made.id_map.args[0][0]
+    if outside is not None:
+        return int(outside)
+    return made.ids.base if made.ids is not None else None
+
+
 def make_leaf(step: Step, made: Prepared) -> None:
     """The box's own cgroup, with its limits."""
     freezer.reclaim()
-    made.leaf = cgroupfs.create(step.args[0])
+    limit, names, split = step.args
+    made.leaf = cgroupfs.create(limit, names, init_id(made) if split else None)
     made.undo.callback(made.leaf.close)
     made.fds.update(made.leaf.join_fds)
 
@@ -158,6 +169,7 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
     "reserve_ids": reserve,
     "id_map": keep_id_map,
     "cgroup": make_leaf,
+    "cgroup_first": make_leaf,
     "apparmor": see_to_profile,
     "template": find_template,
 }

@@ -1,12 +1,13 @@
 """CPython's own tests in a box: what each of them did, with our filter and without one."""
 
 import fnmatch
+import os
 import shlex
 from pathlib import Path
 
 from isolate import Exited, Sandbox, allow
 
-PYENV = Path("/root/.pyenv/versions")
+PYENV = Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")) / "versions"
 MODULES = ("test_os", "test_socket", "test_subprocess", "test_threading", "test_asyncio")
 SECONDS = 1200
 

@@ -1,6 +1,8 @@
 """Frozen programs do nothing, not even die by themselves; limits and kills still hold."""
 
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -151,23 +153,51 @@ def test_kill_ends_a_box_that_shares_the_hosts_processes():
 
 
 @needs_cgroup
-def test_what_a_killed_host_left_frozen_is_ended_by_the_next_start():
+def test_a_frozen_box_dies_with_its_host():
+    """isolate-init thaws what it kills: on v1 it would neither run nor die."""
+    code = (
+        "import time; from isolate import Sandbox\n"
+        "with Sandbox() as box:\n"
+        "    script = 'for i in 1 2 3; do (sleep 300; :) & done; echo go; wait'\n"
+        "    p = box.popen(['/bin/sh', '-c', script], stdout=-1)\n    p.stdout.readline()\n"
+        "    box.freeze()\n"
+        "    leaf = next(iter(box.session.made.leaf.directories.values()))\n"
+        "    print(*open(leaf + '/cgroup.procs').read().split(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = [int(each) for each in host.stdout.readline().split()]
+    assert len(pids) >= 4
+    fds = [os.pidfd_open(pid) for pid in pids]
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    for fd in fds:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        assert poller.poll(20_000)
+        os.close(fd)
+    code = "from isolate import Sandbox; Sandbox().run(['/bin/true'])"  # collects the leaves
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@needs_cgroup
+def test_what_a_killed_host_and_init_left_frozen_is_ended_by_the_next_start():
     code = (
         "import subprocess, sys, time; from isolate import Sandbox\n"
         "with Sandbox() as box:\n"
         "    p = box.popen(['/bin/sleep', '300'])\n    box.freeze()\n"
-        "    print(p.pid, flush=True)\n    time.sleep(60)\n"
+        "    print(p.pid, box.pid, flush=True)\n    time.sleep(60)\n"
     )
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    pid = int(host.stdout.readline())
+    pid, init = map(int, host.stdout.readline().split())
     fd = os.pidfd_open(pid)
+    os.kill(init, signal.SIGKILL)  # so that it can't thaw anything
     host.kill()
     host.wait()
     host.stdout.close()
     code = "from isolate import Sandbox; Sandbox().run(['/bin/true'])"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    import select
-
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     assert poller.poll(20_000)

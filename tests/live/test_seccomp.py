@@ -181,7 +181,7 @@ print(call({TABLE["mount"]}, 0, 0, 0, 0, 0))
 def test_a_killing_rule_is_told_as_a_violation():
     box = Sandbox(seccomp=SeccompFilter.deny(Rule("sync", KILL_PROCESS)))
     done = python("import os; os.sync(); print('not reached')", box)
-    assert done.outcome == Violated(None, (), "seccomp")
+    assert done.outcome == Violated("sync", (), "seccomp")
     assert done.stdout == ""
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from attrs import evolve
 
-from isolate import Errno, Sandbox, SeccompFilter, allow
+from isolate import Errno, Exited, Sandbox, SeccompFilter, Violated, allow
 from isolate.abi.syscalls import numbers
 from isolate.policy.rules import Action
 from tests.documented import DOCUMENTED
@@ -106,6 +106,57 @@ def test_i386s_socketcall_passes_by_dockers_profile_and_not_by_ours():
     ours = Sandbox(files={"s.c": SOCKETCALL})
     done = ours.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
+
+
+FOREIGN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	for (int i = 2; i < argc; i++) {
+		long got, number = atol(argv[i]);
+		if (!strcmp(argv[1], "x32"))
+			got = syscall(0x40000000 | number, 0, 0, 0, 0, 0);
+		else
+			__asm__ volatile("int $0x80" : "=a"(got)
+				: "a"(number), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0) : "memory");
+		printf("%d\n", (int)got);
+		fflush(stdout);
+	}
+	return 0;
+}
+"""
+
+
+def foreign(wanted, way, names, arch):
+    """What a C program gets that makes calls by another ABI, in a box under a filter alone."""
+    box = Sandbox(seccomp=marked(wanted), allow=[allow.SystemCalls()], files={"foreign.c": FOREIGN})
+    words = " ".join(str(numbers(arch)[name]) for name in names)
+    script = f"gcc -o /tmp/foreign /tmp/foreign.c && exec /tmp/foreign {way} {words}"
+    done = box.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return done.stdout.split(), done.outcome
+
+
+@pytest.mark.needs("gcc", "x86_64")
+def test_int_0x80_and_x32_cannot_call_what_is_denied():
+    """Docker's profile lets i386 in, and refuses by i386's numbers; x32 is killed by both."""
+    denied = (
+        "mount umount2 unshare setns bpf keyctl init_module reboot perf_event_open userfaultfd "
+        "io_uring_setup pivot_root swapon"
+    ).split()
+    found, outcome = foreign(SeccompFilter.docker(), "int80", denied, "i386")
+    assert found == [str(-REFUSED)] * len(denied)
+    assert outcome == Exited(0)
+    assert foreign(SeccompFilter.docker(), "int80", ["getpid"], "i386")[0] != ["-200"]
+    killed = ([], Violated(None, (), "seccomp"))
+    for name in ("mount", "getpid"):
+        assert foreign(SeccompFilter.docker(), "x32", [name], ARCH) == killed
+        assert foreign(SeccompFilter.default(), "x32", [name], ARCH) == killed
+        assert foreign(SeccompFilter.default(), "int80", [name], "i386") == killed
 
 
 def test_what_docker_documents_as_blocked_is_refused_in_a_box():

@@ -14,7 +14,7 @@ import os
 import struct
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from isolate import CapabilitySet, Errno, Rule, SeccompFilter
@@ -260,15 +260,13 @@ def judged(layer, optimize, count, seed):
     return wrong
 
 
-WRONG = []
-
-
 @settings(
     max_examples=PROFILES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 @given(layers(), st.sampled_from([LINEAR, TREE]), st.integers(0, 1 << 32))
 def test_made_up_profiles_agree(layer, optimize, seed):
-    WRONG.extend(judged(layer, optimize, TUPLES // PROFILES, seed))
+    wrong = judged(layer, optimize, TUPLES // PROFILES, seed)
+    event("libseccomp has a wrong chain" if wrong else "both are the same for every argument")
 
 
 def test_the_known_fault_of_libseccomp_is_told_and_judged():

@@ -34,7 +34,7 @@ TRUE = Command(["true"])
 GOLDEN = Path(__file__).parent / "golden"
 SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
 WITH = evolve(hosts.ROOT_V1, apparmor="", apparmor_label="unconfined")
-COUNT = int(os.environ.get("ISOLATE_APPARMOR_POLICIES", "120"))
+COUNT = int(os.environ.get("ISOLATE_APPARMOR_POLICIES", "60"))
 # What paths are made of, the language's own characters first.
 PIECES = st.text(st.sampled_from(list("abz \\*?[]{}^@,#:;()<>=&|!~-'$%éÿ")), max_size=8)
 HOSTILE = st.lists(PIECES.filter(lambda p: "/" not in p and p not in (".", "..")), min_size=1,

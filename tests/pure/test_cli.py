@@ -81,7 +81,8 @@ def test_a_result_is_json_whatever_the_program_wrote():
         timeline=(Sample(0.0, 1, None),),
     )  # fmt: skip
     found = json.loads(json.dumps(result_dict(done)))
-    assert found["outcome"] == {"name": "LimitHit", "limit": "memory", "used": 5, "ceiling": 4}
+    hit = {"limit": "memory", "used": 5, "ceiling": 4, "whose": "box"}
+    assert found["outcome"] == {"name": "LimitHit", **hit}
     assert (found["returncode"], found["exit_status"]) == (-9, 137)
     assert found["usage"]["peak_memory"] == 1 << 20
     assert found["stdout"] == "out \\xff\x1b"

@@ -5,6 +5,8 @@ What the policy means is told here from its own fields (`means`); each enforcer'
 what it is really given: the plan's ops, the ruleset's rules, the profile's text.
 """
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +21,7 @@ from isolate.policy.fields import inside
 from tests import hosts
 
 HOST = hosts.ROOT_V1
+EXAMPLES = int(os.environ.get("ISOLATE_ENFORCER_EXAMPLES", "60"))
 GRANTED = ["/data", "/data/in", "/data/in/deep", "/data/out", "/srv/x", "/tmp/sub", "/tmp/sub/w",
            "/opt", "/usr/local/w", "/dev/shm/r"]  # fmt: skip
 SUBSETS = st.lists(st.sampled_from(GRANTED), max_size=4, unique=True)
@@ -69,7 +72,7 @@ def excepted(paths, path):
     return any(inside(path, each) for each in paths)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(SUBSETS, SUBSETS, st.lists(PATHS, min_size=10, max_size=30))
 def test_none_allows_what_the_policy_denies(read, write, paths):
     policy, plan, view = boxed(read, write)
@@ -100,7 +103,7 @@ def nested_below(taken, path, granted):
     return any(inside(g, each) for each in around for g in granted)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SUBSETS, SUBSETS, st.lists(PATHS, min_size=10, max_size=30))
 def test_each_allows_what_the_policy_allows(read, write, paths):
     """The second and the third lock break nothing."""
@@ -126,6 +129,20 @@ def test_a_nested_place_is_told_and_held_by_mounts():
     [held] = [g for g in plan.guarantees if g.name == "landlock"]
     assert "mounts alone keep from writing: /data/in" in held.by
     assert not view.mount_of("/data/in/x").writable
+
+
+def test_a_place_below_a_link_of_the_view_is_where_the_link_leads():
+    """/var/tmp is a link to /tmp inside: a read-only place there is one below a writable one."""
+    policy, plan, view = boxed(["/var/tmp/given"], [])
+    assert view.mount_of("/tmp/given/x").source == "/var/tmp/given"
+    assert "/tmp/given" in grants_of(view).unwritable
+    [held] = [g for g in plan.guarantees if g.name == "landlock"]
+    assert "mounts alone keep from writing: /tmp/given" in held.by
+    lines = [line.text for line in apparmor_lines(policy, HOST)]
+    assert not apparmor_allows(lines, "w", "/tmp/given/x")
+    assert apparmor_allows(lines, "w", "/tmp/x")
+    machine = {"/var/tmp/given": Node(kind=FILE)}
+    assert find("/var/tmp/given", view, machine.get).path == "/tmp/given"
 
 
 def test_apparmor_takes_back_what_landlock_can_t():

@@ -92,7 +92,7 @@ def test_the_level_is_what_the_fields_need():
     assert missing(Landlock(log="same_exec_off", scope="signal"), 6) == ("log same_exec_off",)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(LANDLOCKS, LANDLOCKS, PATHS, st.sampled_from(sorted(abi.FS)), st.integers(0, 5))
 def test_both_are_never_wider_than_either(a, b, path, right, port):
     both = a.narrow(b)
@@ -109,7 +109,7 @@ def test_both_are_never_wider_than_either(a, b, path, right, port):
     assert {*missing(both, 0)} >= {*missing(a, 0), *missing(b, 0)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(LANDLOCKS, st.sampled_from(["toml", "json"]))
 def test_it_goes_through_a_file_and_pickle(value, format):
     policy = Policy(value)

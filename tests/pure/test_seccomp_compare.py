@@ -158,8 +158,9 @@ def test_what_is_too_large_is_an_error_of_its_own(monkeypatch):
     assert issubclass(Undecided, IsolateError)
 
 
-def test_a_filter_of_tangled_tests_is_undecided_within_bounds():
-    """Pairs of bits far apart, as many as 2^n ways: it ends, with an answer or with Undecided."""
+def test_a_filter_of_tangled_tests_is_undecided_within_bounds(monkeypatch):
+    """Pairs of bits far apart, as many as 2^n ways: it ends, with Undecided."""
+    monkeypatch.setattr(compare_module, "Diagrams", lambda: Diagrams(most=50_000))
     tests = tuple(
         Rule("futex", Errno(1), (Arg(0) & 1 << n == 1 << n, Arg(5) & 1 << n == 1 << n))
         for n in range(40)
@@ -168,7 +169,7 @@ def test_a_filter_of_tangled_tests_is_undecided_within_bounds():
         compare(SeccompFilter.deny(*tests), SeccompFilter.deny(*tests[::2]), X86)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(LAYERS, LAYERS, st.sampled_from(ARCHES))
 def test_examples_show_it_and_their_absence_is_right(one, other, arch):
     first, second = SeccompFilter((one,)), SeccompFilter((other,))

@@ -153,7 +153,7 @@ def test_a_wrong_program_is_told():
     assert differing(space, answers(space, bytes(program)), layer, "x86_64") == ["ioctl"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(LAYERS, LAYERS, st.lists(st.lists(st.sampled_from(EDGES), max_size=6), max_size=5))
 def test_filters_together_are_what_the_kernel_takes(one, other, samples):
     programs = [assemble(each, "x86_64") for each in (one, other)]

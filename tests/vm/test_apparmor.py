@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AppArmor where a kernel has it: each kind of rule where it allows and where it refuses."""
 
+import faulthandler
 import os
 import resource
 import signal
@@ -393,10 +394,20 @@ def test_a_confined_caller_stacks(loading):
     loading(grounded("isolate-test-loaded"))
     loading(
         AppArmorProfile.generate(
-            "isolate-test-outer", read="/", write="/", execute="/", network="all",
+            "isolate-test-outer",
+            read="/",
+            write="/",
+            execute="/",
+            network="all",
             capabilities=PowersOf.all,
-            extra_rules=["mount,", "umount,", "pivot_root,", "signal,", "ptrace,",
-                         "change_profile -> **,"],
+            extra_rules=[
+                "mount,",
+                "umount,",
+                "pivot_root,",
+                "signal,",
+                "ptrace,",
+                "change_profile -> **,",
+            ],
         )  # fmt: skip
     )
     done = subprocess.run(
@@ -418,6 +429,7 @@ class PowersOf:
 @pytest.mark.needs("root")
 def test_two_hundred_boxes_with_profiles_of_their_own_leave_none():
     """All alive at once; `no_profile_left` looks afterwards."""
+    faulthandler.dump_traceback_later(800, exit=True)  # the guest is slow, and these are many
     sandbox, boxes = Sandbox(apparmor=grounded()), []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (16384, max(hard, 16384)))

@@ -12,6 +12,8 @@ from bisect import bisect_left
 from functools import lru_cache
 from itertools import accumulate, takewhile
 
+from attrs import evolve, frozen
+
 from isolate.abi.syscalls import AUDIT_ARCH, X32_BIT, numbers
 from isolate.errors import PolicyError
 from isolate.policy.rules import KILL_PROCESS, Action, Compare, Condition, Layer, Rule
@@ -27,6 +29,7 @@ LOW = 0xFFFFFFFF
 LAST = 1 << 32
 MOST_EXCEPTIONS = 1  # asked for by itself, where a search would ask twice
 Run = tuple[int, tuple[Rule, ...], Action]
+Held = tuple[int, int]  # a word's offset, and the mask that it is under
 RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
     "kill_process": 0x80000000,
     "kill_thread": 0x00000000,
@@ -38,13 +41,25 @@ RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
 }
 
 
+@frozen
+class Word:
+    """One word of seccomp_data, under a mask, and the value that it must have."""
+
+    offset: int
+    mask: int
+    value: int
+
+
+Test = Word | Condition
+
+
 class Code:
     """Instructions from the last to the first. A label is the distance from the end."""
 
     def __init__(self) -> None:
         self.reversed: list[tuple[int, int, int, int]] = []  # code, jt, jf, k
         self.shared: dict[object, int] = {}
-        self.loads: dict[int, int] = {}  # label -> the word that is loaded there
+        self.loads: dict[int, Held] = {}  # label -> what A is after what stands there
 
     def add(self, code: int, k: int, jt: int = 0, jf: int = 0) -> int:
         """One instruction before all others; its label."""
@@ -59,13 +74,18 @@ class Code:
         """Make the label the next instruction: a JA unless it is already."""
         return label if self.to(label) == 0 else self.add(JA, self.to(label))
 
-    def branch(self, code: int, k: int, yes: int, no: int, held: int | None = None) -> int:
-        """A conditional jump; far labels get a JA of their own in between.
+    def past(self, label: int, held: Held | None) -> int:
+        """A label, or the one behind it, if A has already what would be loaded there."""
+        wanted = self.loads.get(label)
+        if held is None or wanted is None or wanted[0] != held[0]:
+            return label
+        if wanted == held:
+            return label - (1 if held[1] == LOW else 2)
+        return label - (held[1] == LOW)
 
-        `held` is the word that A has, if any: where that is loaded again, the load is passed by.
-        """
-        if held is not None:
-            yes, no = (at - (self.loads.get(at) == held) for at in (yes, no))
+    def branch(self, code: int, k: int, yes: int, no: int, held: Held | None = None) -> int:
+        """A conditional jump; far labels get a JA of their own in between. `held`: what A has."""
+        yes, no = self.past(yes, held), self.past(no, held)
         if yes == no:
             return self.jump(yes)
         if self.to(no) > FAR - 1:
@@ -74,11 +94,13 @@ class Code:
             yes = self.add(JA, self.to(yes))
         return self.add(code, k, self.to(yes), self.to(no))
 
-    def load(self, offset: int, then: int) -> int:
-        """Load a word of seccomp_data and go on at a label."""
+    def load(self, offset: int, then: int, mask: int = LOW) -> int:
+        """Load a word of seccomp_data, under a mask, and go on at a label."""
         self.jump(then)
+        if mask != LOW:
+            self.add(AND, mask)
         label = self.add(LD_W_ABS, offset)
-        self.loads[label] = offset
+        self.loads[label] = (offset, mask)
         return label
 
     def result(self, action: Action) -> int:
@@ -121,67 +143,67 @@ class Code:
         return b"".join(struct.pack("=HBBI", *each) for each in code)
 
 
-def compare_words(code: Code, test: Condition, high: int, low: int, yes: int, no: int) -> int:
-    """A 64-bit comparison as two of 32: the upper word decides, else the lower one."""
-    upper, lower = test.value >> 32, test.value & LOW
-    if test.compare in (Compare.EQ, Compare.NE):
-        if test.compare is Compare.NE:
-            yes, no = no, yes
-        second = code.load(low, code.branch(JEQ, lower, yes, no, low))
-        return code.load(high, code.branch(JEQ, upper, second, no, high))
+def equal(code: Code, test: Word, yes: int, no: int) -> int:
+    """(word & mask) == value."""
+    if test.mask == 0:
+        return code.jump(yes if test.value == 0 else no)
+    held = (test.offset, test.mask)
+    return code.load(test.offset, code.branch(JEQ, test.value, yes, no, held), test.mask)
+
+
+def ordered(code: Code, test: Condition, yes: int, no: int) -> int:
+    """<, <=, > and >=: the upper word decides, else the lower one."""
+    low = OFFSET_ARGS + 8 * test.index
     if test.compare in (Compare.LT, Compare.LE):  # the opposite of >= and >
         yes, no = no, yes
-    strict = test.compare in (Compare.GT, Compare.LE)
-    second = code.load(low, code.branch(JGT if strict else JGE, lower, yes, no, low))
-    equal = code.branch(JEQ, upper, second, no, high)
-    return code.load(high, code.branch(JGT, upper, yes, equal, high))
-
-
-def compare_low(code: Code, test: Condition, low: int, yes: int, no: int) -> int:
-    """The lower 32 bits alone."""
-    if test.compare in (Compare.NE, Compare.LT, Compare.LE):
-        yes, no = no, yes
-    value = test.value & LOW
-    if test.compare in (Compare.EQ, Compare.NE):
-        op = JEQ
-    else:
-        op = JGT if test.compare in (Compare.GT, Compare.LE) else JGE
-    return code.load(low, code.branch(op, value, yes, no, low))
-
-
-def masked(code: Code, offset: int, mask: int, value: int, yes: int, no: int) -> int:
-    """(word & mask) == value."""
-    if mask == 0:
-        return code.jump(yes if value == 0 else no)
-    compare = code.branch(JEQ, value, yes, no, offset if mask == LOW else None)
-    if mask != LOW:
-        code.jump(compare)
-        compare = code.add(AND, mask)
-    return code.load(offset, compare)
-
-
-def condition(code: Code, test: Condition, yes: int, no: int) -> int:
-    """One test of one argument; little endian, which all our architectures are."""
-    low = OFFSET_ARGS + 8 * test.index
-    high = low + 4
-    if test.compare is Compare.MASKED_EQ:
-        second = masked(code, low, test.mask & LOW, test.value & LOW, yes, no)
-        if test.width == 32:
-            return second
-        return masked(code, high, test.mask >> 32, test.value >> 32, second, no)
+    op = JGT if test.compare in (Compare.GT, Compare.LE) else JGE
+    lower = code.load(low, code.branch(op, test.value & LOW, yes, no, (low, LOW)))
     if test.width == 32:
-        return compare_low(code, test, low, yes, no)
-    return compare_words(code, test, high, low, yes, no)
+        return lower
+    upper, held = test.value >> 32, (low + 4, LOW)
+    same = code.branch(JEQ, upper, lower, no, held)
+    return code.load(low + 4, code.branch(JGT, upper, yes, same, held))
 
 
-def after(rules: tuple[Rule, ...], first: int, depth: int) -> tuple[int, int]:
+def words(test: Condition) -> list[Word]:
+    """An equality as equalities of words, the upper first; little endian, as all our machines."""
+    low = OFFSET_ARGS + 8 * test.index
+    mask = test.mask if test.compare is Compare.MASKED_EQ else -1
+    found = [Word(low, mask & LOW, test.value & LOW)]
+    if test.width == 64:
+        found.insert(0, Word(low + 4, mask >> 32 & LOW, test.value >> 32))
+    return [word for word in found if word.mask or word.value]
+
+
+def simple(rule: Rule) -> tuple[Test, ...]:
+    """A rule's tests, equalities word by word, so that rules share what they ask."""
+    found: list[Test] = []
+    for test in rule.conditions:
+        exact = test.compare in (Compare.EQ, Compare.MASKED_EQ)
+        found += words(test) if exact else [test]
+    return tuple(found)
+
+
+def condition(code: Code, test: Test, yes: int, no: int) -> int:
+    """One test of one argument."""
+    if isinstance(test, Word):
+        return equal(code, test, yes, no)
+    if test.compare is not Compare.NE:
+        return ordered(code, test, yes, no)
+    label = no
+    for word in reversed(words(evolve(test, compare=Compare.EQ))):
+        label = equal(code, word, label, yes)
+    return label
+
+
+def after(rules: list[tuple[Test, ...]], first: int, depth: int) -> tuple[int, int]:
     """Where to go on when a rule's test at `depth` fails: a later rule, and one of its tests.
 
     Rules that ask the same fail with it; tests that held already are not made again.
     """
-    tests = rules[first].conditions
+    tests = rules[first]
     for at in range(first + 1, len(rules)):
-        other = rules[at].conditions
+        other = rules[at]
         if tests[depth] not in other:
             pairs = zip(tests[:depth], other, strict=False)
             return at, len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
@@ -193,12 +215,13 @@ def decision(code: Code, rules: tuple[Rule, ...], default: Action) -> int:
     key = ("rules", rules, default)
     if rules and key in code.shared:
         return code.shared[key]
+    asked = [simple(rule) for rule in rules]
     labels = {(len(rules), 0): code.result(default)}
     for at in range(len(rules) - 1, -1, -1):
-        tests = rules[at].conditions
+        tests = asked[at]
         label = labels[at, len(tests)] = code.result(rules[at].action)
         for depth in range(len(tests) - 1, -1, -1):
-            no = labels[after(rules, at, depth)]
+            no = labels[after(asked, at, depth)]
             label = labels[at, depth] = condition(code, tests[depth], label, no)
     code.shared[key] = labels[0, 0]
     return labels[0, 0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
@@ -82,11 +82,16 @@ def run(program: bytes, arch: int, nr: int, args: Sequence[int] = (), ip: int = 
     raise PolicyError(f"the program ends without a return, at instruction {at}")
 
 
-def outcomes(program: bytes, arch: int, nr: int) -> frozenset[Action]:
+def outcomes(
+    program: bytes, arch: int, nr: int, known: Mapping[int, int] | None = None
+) -> frozenset[Action]:
     """Every action that a call can get, whatever its arguments.
 
     Tests of arguments are taken both ways, so it may name one that no arguments lead to, and never
     leaves one out. Raises: PolicyError, as `run`.
+
+    Args:
+        known: words of struct seccomp_data that are given, by their offset.
     """
     found, seen = set(), set()
     ahead: list[tuple[int, int | None]] = [(0, 0)]  # an instruction; A, None where it can be any
@@ -100,7 +105,8 @@ def outcomes(program: bytes, arch: int, nr: int) -> frozenset[Action]:
             raise PolicyError(f"the program ends without a return, at instruction {at}")
         code, jt, jf, k = struct.unpack_from("=HBBI", program, at * SIZE)
         if code == LD_W_ABS and k < DATA and k % 4 == 0:
-            ahead.append((at + 1, {OFFSET_NR: nr & LOW, OFFSET_ARCH: arch}.get(k)))
+            given = {**(known or {}), OFFSET_NR: nr & LOW, OFFSET_ARCH: arch}
+            ahead.append((at + 1, given.get(k)))
         elif code == AND:
             ahead.append((at + 1, None if a is None else a & k))
         elif code == JA:

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`CgroupLimit` into a leaf that the parent makes and each program joins."""
+"""`CgroupLimit` into a leaf that the parent makes and each program is born in, or joins."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from attrs import evolve
+
+from isolate.abi.cgroup import ACCOUNTS, FIELDS, ONLY_V2
+from isolate.abi.flags import NAMESPACES
+from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft
 from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.namespace import Namespace
 
-__all__ = ["controllers", "lower"]
+__all__ = ["has_leaf", "joins", "lower", "lower_program", "wanted"]
 
-NEEDS = {
-    "memory": ("memory", "memory_high", "swap"),
-    "pids": ("pids",),
-    "cpu": ("cpu", "cpu_weight"),
-    "cpuset": ("cpuset", "mems"),
-}
-COUNTING = ("memory", "pids", "cpu", "io", "blkio")  # what `account` joins, where it is there
+COUNTING = ("memory", "pids", "cpu", "io")  # what `account` joins, where it is there
 HINT = (
     "run below a delegated cgroup (systemd-run --user --scope -p Delegate=yes PROGRAM) or as root"
 )
@@ -23,35 +25,87 @@ HINT = (
 
 def wanted(limit: CgroupLimit) -> tuple[str, ...]:
     """The controllers that this limit needs, by their v2 names."""
-    return tuple(
-        name
-        for name, fields in NEEDS.items()
-        if any(getattr(limit, field) is not None for field in fields)
-    )
+    return tuple(name for name, fields in FIELDS.items() if limit.given(*fields))
 
 
-def controllers(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
-    """The hierarchies to join: by controller on v1 (cpuacct with cpu), "unified" on v2."""
+def held(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
+    """The controllers that the box's leaf has here: for its limits, and for its account."""
     names = [*wanted(limit), *(COUNTING if limit.account else ())]
-    usable = [name for name in dict.fromkeys(names) if name in host.cgroup.controllers]
-    if not usable:
+    return tuple(name for name in dict.fromkeys(names) if name in host.cgroup.controllers)
+
+
+def has_leaf(limit: CgroupLimit | None, host: Host) -> bool:
+    """Whether the box gets a cgroup of its own."""
+    return limit is not None and bool(held(limit, host))
+
+
+def joins(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
+    """The v1 hierarchies to join, that of processor time included; in v2 a program is born."""
+    if not has_leaf(limit, host) or host.cgroup.version != 1:
         return ()
-    if host.cgroup.version == 2:
-        return ("unified",)
-    extra = [name for name in ("cpuacct",) if name in host.cgroup.controllers]
-    return tuple(usable + extra)
+    old = set(host.cgroup.controllers) - set(host.cgroup.unified)
+    return tuple(name for name in (*held(limit, host), *ACCOUNTS) if name in old)
+
+
+def without_v2(limit: CgroupLimit, draft: Draft) -> CgroupLimit:
+    """On v1: refused, or the limit less what v1 has not, where the policy allows that."""
+    facts = draft.host.cgroup
+    if "memory" not in facts.controllers or "memory" in facts.unified or facts.version == 2:
+        return limit
+    for name in ONLY_V2:
+        if limit.given(name):
+            draft.lacks(name, "cgroup v1 has no such limit", "boot with cgroup v2")
+            none: Any = {name: None}
+            limit = evolve(limit, **none)
+    return limit
 
 
 def lower(limit: CgroupLimit, draft: Draft) -> None:
     """A leaf where the host has the controllers; else another enforcer, or a refusal."""
-    host = draft.host
+    facts = draft.host.cgroup
     for name in wanted(limit):
-        if name in host.cgroup.controllers:
-            draft.promise(name, f"cgroup v{host.cgroup.version}")
+        if name in facts.controllers:
+            version = 2 if name in facts.unified else facts.version
+            draft.promise(name, f"cgroup v{version}")
         elif name == "pids" and draft.counts_alone():
             draft.promise("pids", "RLIMIT_NPROC, counted in the box's user namespace")
         else:
-            why = host.cgroup.why or f"the {name} controller is not available"
-            draft.lacks(name, f"no cgroup can be made: {why}", HINT)
-    if controllers(limit, host):
-        draft.step("cgroup", "make the box's cgroup", limit, limit)
+            why = facts.why or f"the {name} controller is not available"
+            draft.lacks(name, f"no cgroup can be made: {why}", facts.command or HINT)
+    limit = without_v2(limit, draft)
+    if not has_leaf(limit, draft.host):
+        return
+    # Root's boxes have an init of another uid, which needs a cgroup of its own beside the leaf.
+    split = bool(draft.host.euid == 0 and draft.clone_flags & NAMESPACES["user"])
+    names = held(limit, draft.host)
+    unified = bool(set(names) & set(facts.unified))
+    early = unified and split  # init is born there; else made while init sets the box up
+    kind = "cgroup_first" if early else "cgroup"
+    draft.step(kind, "make the box's cgroup", limit, limit, names, early)
+    if unified:
+        # Init stays outside of the leaf: a namespace of its own would not show it the leaf, and
+        # the kernel then lets it start nobody there. Each program makes one, rooted at the leaf.
+        draft.clone_flags &= ~NAMESPACES["cgroup"]
+
+
+def lower_program(draft: Draft) -> None:
+    """Be in the leaf before anything else can cost something (HARDENING 4); then see it as /."""
+    limit = draft.policy.get(CgroupLimit)
+    if limit is None or not has_leaf(limit, draft.host):
+        return
+    if set(held(limit, draft.host)) & set(draft.host.cgroup.unified):
+        draft.op(
+            OpCode.LEAF, Phase.CGROUP, "be born in the box's cgroup", limit,
+            slots=("leaf",),
+        )  # fmt: skip
+    for name in joins(limit, draft.host):
+        draft.op(
+            OpCode.JOIN_CGROUP, Phase.CGROUP, f"join the box's {name} cgroup", limit,
+            slots=(f"cgroup:{name}",),
+        )  # fmt: skip
+    spaces = draft.policy.get(Namespace)
+    if spaces is not None and spaces.cgroup:
+        draft.op(
+            OpCode.UNSHARE, Phase.CGROUP, "show the box's cgroup as /", limit,
+            nums=(NAMESPACES["cgroup"],),
+        )  # fmt: skip

@@ -19,10 +19,10 @@ def lower(deadline: Deadline, draft: Draft) -> None:
         return
     facts = draft.host.cgroup
     limit = draft.policy.get(CgroupLimit)
-    leaf = limit is not None and bool(cgroup.controllers(limit, draft.host))
+    leaf = cgroup.has_leaf(limit, draft.host)
     if leaf and (facts.version == 2 or "cpuacct" in facts.controllers):
         draft.promise("cpu_time", f"the account of cgroup v{facts.version}, looked at in time")
         return
     why = facts.why or "the box has no cgroup that counts processor time"
     hold = "without it each process is held by itself, by RLIMIT_CPU"
-    draft.lacks("cpu_time", f"no cgroup can be made: {why}; {hold}", cgroup.HINT)
+    draft.lacks("cpu_time", f"no cgroup can be made: {why}; {hold}", facts.command or cgroup.HINT)

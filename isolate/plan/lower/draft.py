@@ -13,7 +13,7 @@ from isolate.abi.flags import NAMESPACES
 from isolate.abi.ops import OpCode, OpFlag, Phase
 from isolate.errors import HostLacks
 from isolate.host.facts import Host
-from isolate.plan.model import Guarantee, Item, Op, Step, Verdict
+from isolate.plan.model import Guarantee, Item, Op, Step, Verdict, Watch
 from isolate.policy.namespace import Namespace
 from isolate.policy.policy import Policy
 
@@ -38,6 +38,7 @@ class Draft:
     has_template: bool = False
     in_template: bool = False
     trees: int = 0
+    watch: Watch | None = None
 
     def op(
         self,

@@ -14,7 +14,7 @@ from isolate.policy.identity import Identity
 from isolate.policy.namespace import IdMap, Namespace
 from isolate.policy.network import Network
 
-__all__ = ["SECCOMP_HINT", "lower"]
+__all__ = ["lower", "user_hint"]
 
 SECCOMP_HINT = (
     "start the container with --security-opt seccomp=unconfined, or with a profile that lets "
@@ -153,7 +153,14 @@ def user_hint(host: Host) -> str:
     """What to do about missing user namespaces."""
     if "clone" in host.refused:
         return SECCOMP_HINT
-    return "set that sysctl, or run as root"
+    cures = {
+        "sysctl": "set that sysctl",
+        "CAP_SETFCAP": "start the container with --cap-add SETFCAP",
+        "/proc": "mount a /proc",
+    }
+    cure = next((what for word, what in cures.items() if word in host.user_why), None)
+    found = cure or "use a kernel with CONFIG_USER_NS"
+    return found if host.euid == 0 else f"{found}, or run as root"
 
 
 def lower_joins(namespace: Namespace, draft: Draft) -> None:

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import apparmor, capabilities, landlock, pty, rlimit, seccomp
-from isolate.plan.lower.cgroup import controllers
+from isolate.plan.lower import apparmor, capabilities, cgroup, landlock, pty, rlimit, seccomp
 from isolate.plan.lower.draft import Draft, encoded
 from isolate.plan.model import Op, Plan, Vector
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
-from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.command import Command
 from isolate.policy.identity import Identity
@@ -21,16 +19,6 @@ from isolate.policy.seccomp import SeccompFilter
 __all__ = ["lower"]
 
 DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
-
-
-def lower_cgroup(draft: Draft) -> None:
-    """Join the leaf before anything else can cost something (HARDENING 4)."""
-    limit = draft.policy.get(CgroupLimit)
-    for name in controllers(limit, draft.host) if limit else ():
-        draft.op(
-            OpCode.JOIN_CGROUP, Phase.CGROUP, f"join the box's {name} cgroup", limit,
-            slots=(f"cgroup:{name}",),
-        )  # fmt: skip
 
 
 def lower_fds(command: Command, draft: Draft, box: Plan) -> None:
@@ -124,7 +112,7 @@ def exec_op(command: Command) -> Op:
 
 def lower(command: Command, draft: Draft, box: Plan) -> None:
     """All ops of one program but the exec, in phase order."""
-    lower_cgroup(draft)
+    cgroup.lower_program(draft)
     lower_fds(command, draft, box)
     lower_limits(command, draft)
     lower_credentials(draft)

@@ -8,15 +8,19 @@ from functools import lru_cache
 from isolate.abi.ops import OpCode, Phase
 from isolate.abi.syscalls import AUDIT_ARCH, numbers
 from isolate.errors import PolicyError
+from isolate.host.facts import Host
 from isolate.plan.bpf.assemble import assemble
 from isolate.plan.bpf.evaluate import outcomes
 from isolate.plan.lower.draft import Draft
+from isolate.plan.lower.seccomp_notify import FLAG_NEW_LISTENER, Listening, listening, plain
+from isolate.plan.model import Guarantee, Verdict, Watch
 from isolate.policy.rules import Layer
-from isolate.policy.seccomp import SeccompFilter
+from isolate.policy.seccomp import EVERYTHING, SeccompFilter
 
-__all__ = ["lower", "lower_box"]
+__all__ = ["heard", "lower", "lower_box"]
 
 INSTRUCTION = 8
+FLAG_WAIT_KILLABLE_RECV = 32  # a signal doesn't interrupt a call that the supervisor has seen
 # After the first filter a program's own process calls `seccomp` for the next one, execve, and,
 # where that fails, exit_group; the report that goes before it may be lost.
 LAST_CALLS = ("execve", "exit_group")
@@ -71,14 +75,51 @@ def lower_box(wanted: SeccompFilter, draft: Draft) -> None:
     programs = in_order(wanted.layers, draft.host.arch)
     actions = {rule.action.name for layer in wanted.layers for rule in layer.rules}
     actions |= {layer.default.name for layer in wanted.layers}
-    if "notify" in actions:
-        raise PolicyError("a filter's action `notify` has no supervisor yet: use Errno(...)")
+    actions.discard("notify")  # without a listener such calls are refused
     missing = sorted(actions - set(draft.host.seccomp))
     if missing:
         draft.lacks("seccomp", f"the kernel lacks the action {', '.join(missing)}", HINT)
         return
     size = sum(len(program) for _, program in programs) // INSTRUCTION
     draft.promise("seccomp", f"{len(programs)} filter(s), {size} instructions")
+    if wanted.silent >= EVERYTHING and not wanted.handlers:
+        return
+    why = deaf(wanted, draft.host)
+    if not why:
+        draft.watch = Watch(
+            programs=listening(wanted, draft.host.arch).policy,
+            arch=draft.host.arch,
+            handlers=wanted.handlers,
+            silent=wanted.silent,
+            lethal=wanted.lethal,
+            observe=wanted.observed,
+        )
+        draft.promise("reports", "user notification: refused calls are in `violations`")
+    elif wanted.handlers:
+        draft.lacks("handlers", why, "without them the calls are refused")
+    else:
+        # Refused all the same, so nothing that holds is given up: told, not asked for.
+        draft.guarantees.append(Guarantee("reports", Verdict.WEAKENED, why))
+
+
+def deaf(wanted: SeccompFilter, host: Host) -> str:
+    """Why refused calls can't be reported here; empty if they can, or nobody asked."""
+    if "notify" not in host.seccomp:
+        return "the kernel has no user notification for seccomp (Linux 5.0)"
+    if "new_listener" not in host.seccomp_flags:
+        return host.seccomp_why or "no filter of ours may have a listener here"
+    try:
+        listening(wanted, host.arch)
+    except PolicyError as error:
+        return str(error)
+    return ""
+
+
+def heard(wanted: SeccompFilter, host: Host) -> Listening | None:
+    """The programs with a listener, or None where there is none."""
+    if (wanted.silent >= EVERYTHING and not wanted.handlers) or deaf(wanted, host):
+        return None
+    return listening(wanted, host.arch)
 
 
 def lower(wanted: SeccompFilter, draft: Draft, has_no_new_privs: bool) -> None:
@@ -87,9 +128,25 @@ def lower(wanted: SeccompFilter, draft: Draft, has_no_new_privs: bool) -> None:
         return
     if not has_no_new_privs:
         draft.op(OpCode.NO_NEW_PRIVS, Phase.LSM, "set no_new_privs", wanted)
-    for layer, program in in_order(wanted.layers, draft.host.arch):
+    plain_ones = tuple(plain(layer) for layer in wanted.layers)
+    filters = [(layer.name, program) for layer, program in in_order(plain_ones, draft.host.arch)]
+    found = heard(wanted, draft.host)
+    if found is not None:
+        flags = FLAG_NEW_LISTENER
+        if "wait_killable_recv" in draft.host.seccomp_flags:
+            flags |= FLAG_WAIT_KILLABLE_RECV
+        size = len(found.main) // INSTRUCTION
+        names = " and ".join(repr(layer.name) for layer in wanted.layers)
+        draft.op(
+            OpCode.SECCOMP_NOTIFY, Phase.EXEC,
+            f"install the filter {names} of {size} instructions, with a listener", wanted,
+            found.main,
+            slots=("notify",), nums=(flags, found.doors),
+        )  # fmt: skip
+        filters = list(found.further)
+    for name, program in filters:
         size = len(program) // INSTRUCTION
         draft.op(
             OpCode.SECCOMP, Phase.EXEC,
-            f"install the filter {layer.name!r} of {size} instructions", wanted, program, nums=(0,),
+            f"install the filter {name!r} of {size} instructions", wanted, program, nums=(0,),
         )  # fmt: skip
