@@ -333,12 +333,14 @@ WHOLE = {
 def test_a_whole_start_tells_what_failed_and_who_asked(name, folder):
     about, origin, tests = WHOLE[name]
     TEMPLATES.kept.clear()
+    gc.collect()
     seen = state()
     with failing(folder, name, errno.EIO, tests), pytest.raises(LaunchError) as caught:
         Sandbox(files={"x": b"12345678901234567890"}).run(["/bin/true"])
     TEMPLATES.kept.clear()
     error = caught.value.with_traceback(None)  # its frames hold the template
     del caught
+    gc.collect()
     assert error.errno == errno.EIO
     assert error.op.about.startswith(about), error
     assert str(error.origin).startswith(origin)
