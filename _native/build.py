@@ -23,6 +23,7 @@ CHILD_SOURCES = (
     "child_ns.c",
     "child_notify.c",
     "child_overlay.c",
+    "child_pty.c",
     "child_root.c",
 )
 PARENT_SOURCES = (

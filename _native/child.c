@@ -28,6 +28,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds)
 	ctx->null_fd = -1;
 	ctx->record_fd = -1;
 	ctx->phase_ns = NULL;
+	ctx->proc_fd = -1;
 	ctx->doors = 0;
 	ctx->outside = 0;
 	for (uint32_t i = 0; i < ctx->plan->n_temps; i++)

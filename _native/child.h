@@ -16,6 +16,7 @@ struct iso_ctx {
 	int32_t root_fd;             /* the new root, -1 before it is made */
 	int32_t null_fd;             /* /dev/null for masks, -1 before the first */
 	int32_t record_fd;           /* where a failure is told, -1: nowhere */
+	int32_t proc_fd;             /* init's /proc, that its Landlock domain may read; -1 */
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
 	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
 	int32_t outside;             /* not born in the cgroup that LEAF names */
@@ -89,7 +90,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
 	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
-	X(OVERLAY, overlay) X(ROOT_OVERLAY, root_overlay) X(UNPACK, unpack)
+	X(OVERLAY, overlay) X(PTY, pty) X(UNPACK, unpack)
 /* clang-format on */
 
 #define ISO_DECLARE(code, name) long op_##name(struct iso_ctx *ctx, const struct iso_op *op);

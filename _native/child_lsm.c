@@ -58,6 +58,20 @@ long op_apparmor(struct iso_ctx *ctx, const struct iso_op *op)
 	return check_exec_attr(iso_str(ctx, op, 1), iso_len(ctx, op->str[1]));
 }
 
+/* Init has to find the descendants of its programs also where the box has no /proc.  Nobody inside
+ * has a path or a descriptor that leads there. */
+static long let_init_look(long ruleset, uint64_t handled, int32_t proc_fd)
+{
+	struct landlock_path_beneath_attr attr = {
+		.allowed_access = handled &
+				  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR),
+		.parent_fd = proc_fd,
+	};
+	if (!attr.allowed_access) /* EINVAL, and nothing to allow */
+		return 0;
+	return sys(landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &attr, 0);
+}
+
 long op_landlock_create(struct iso_ctx *ctx, const struct iso_op *op)
 {
 	uint64_t attr[3] = {op->num[0], op->num[1], op->num[2]};
@@ -66,7 +80,7 @@ long op_landlock_create(struct iso_ctx *ctx, const struct iso_op *op)
 	if (fd < 0)
 		return fd;
 	ctx->fds[op->slot[1]] = (int32_t)fd;
-	return 0;
+	return ctx->proc_fd >= 0 ? let_init_look(fd, attr[0], ctx->proc_fd) : 0;
 }
 
 /* A rule on a file may not name what only directories have: EINVAL.  It gets the rest. */

@@ -80,8 +80,25 @@ static long attach_at(const struct iso_ctx *ctx, const char *path, long fd)
 	return r;
 }
 
+/* The root so far is the scratch; init keeps the ids for the mount points that it makes. */
+static long root_overlay(struct iso_ctx *ctx, const struct iso_op *op)
+{
+	if (ctx->root_fd < 0)
+		return -EBADF;
+	long fd = overlay_of(ctx, op, ctx->root_fd);
+	if (fd < 0)
+		return fd;
+	int32_t scratch = ctx->root_fd;
+	long r = iso_become_root(ctx, fd);
+	if (r == 0)
+		(void)sys(close, scratch);
+	return r;
+}
+
 long op_overlay(struct iso_ctx *ctx, const struct iso_op *op)
 {
+	if (!op->str[1])
+		return root_overlay(ctx, op);
 	long scratch = iso_in_root(ctx, iso_str(ctx, op, 1), O_PATH | O_DIRECTORY);
 	if (scratch < 0)
 		return scratch;
@@ -94,20 +111,6 @@ long op_overlay(struct iso_ctx *ctx, const struct iso_op *op)
 	if (fd >= 0)
 		(void)sys(close, fd);
 	(void)sys(close, scratch);
-	return r;
-}
-
-long op_root_overlay(struct iso_ctx *ctx, const struct iso_op *op)
-{
-	if (ctx->root_fd < 0)
-		return -EBADF;
-	long fd = overlay_of(ctx, op, ctx->root_fd);
-	if (fd < 0)
-		return fd;
-	int32_t scratch = ctx->root_fd;
-	long r = iso_become_root(ctx, fd);
-	if (r == 0)
-		(void)sys(close, scratch);
 	return r;
 }
 

@@ -71,6 +71,7 @@ static void set_up(struct iso_message *m)
 
 	if (r == 0) {
 		ctx.phase_ns = record.phase_ns;
+		ctx.proc_fd = iso_tree_fd();
 		long mask = sys(umask, 0);
 		uint32_t n = ctx.plan->n_ops;
 		r = iso_run(&ctx, &record.step);

@@ -66,6 +66,7 @@ _Noreturn void iso_keeper(struct iso_ctx *ctx, const struct iso_message *m, uint
 
 /* Find a /proc whose numbers are ours; without one nobody's descendants can be told apart. */
 void iso_tree_open(void);
+int32_t iso_tree_fd(void); /* -1: none yet */
 void iso_tree_reopen(void);
 
 /* Kill our children and their descendants, the keepers too. 0, or -errno. */

@@ -168,6 +168,11 @@ void iso_tree_reopen(void)
 	iso_tree_open();
 }
 
+int32_t iso_tree_fd(void)
+{
+	return proc_fd;
+}
+
 static int32_t queue[ISO_QUEUE];
 static uint32_t queued;
 

@@ -105,9 +105,12 @@ struct iso_op {
 #define ISO_OP_SECCOMP_NOTIFY    49
 /* s0: options; s1: scratch in root, which holds the layers by the options' relative names and is
  * let go of; n0: MOUNT_ATTR_*; n1: 1 makes "u" and "w" in it, "u" like "l0"; n2, n3:
- * 1 + the ids that the kernel acts as, 0: init's own */
+ * 1 + the ids that the kernel acts as, 0: init's own; no s1: the root so far is the scratch, the
+ * overlay becomes root, and init keeps those ids */
 #define ISO_OP_OVERLAY           53
-#define ISO_OP_ROOT_OVERLAY      54 /* s0, n0..n3: likewise, of the root so far; init keeps the ids */
+/* a: socket, which gets the master by SCM_RIGHTS; b: temp slot, the terminal; s0: path of ptmx;
+ * n0: rows << 16 | columns; n1, n2: 1 + owner and group, 0: init's own */
+#define ISO_OP_PTY               54
 /* a: file of entries (child_overlay.c), into root; n0, n1: 1 + owner and group, 0: init's own */
 #define ISO_OP_UNPACK            55
 /* s0: host path; s1: path in root: an empty directory or file of the same kind; OPTIONAL */

@@ -68,7 +68,7 @@ class CallProcess(Process):
     def __init__(self, sock: socket.socket, end_server: Callable[[], None]) -> None:
         self.sock = sock
         self.end_server = end_server
-        self.pid = 0  # its keeper's affair
+        self.pid = self.serial = 0  # its keeper's affair
         self.keeper = 0  # the keeper's pid as we see it, by the kernel's word; 0 before it is taken
         self.pidfd = -1
         self.end = None

@@ -18,7 +18,7 @@ from isolate.errors import PolicyError
 from isolate.host.facts import Host
 from isolate.plan.compile import compile_program
 from isolate.policy import ambient
-from isolate.policy.command import Command
+from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd, limits_with
 from isolate.supervise.launch import Session
@@ -30,6 +30,7 @@ from isolate.supervise.timeline import Sample, timeline_interval
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
 from isolate.supervise.violations import Violation
+from isolate.terminal import Terminal, no_other_streams, received, terminal_socket
 
 __all__ = ["Place", "Popen"]
 
@@ -127,6 +128,8 @@ class Popen(subprocess.Popen[Any]):
             pipesize, pass_fds: as there. stdin=None is /dev/null.
         timeout: seconds; then the program and all that descends from it is killed, and `outcome`
             is `TimedOut`. `kill()` ends the program alone, as there.
+        pty: True, or (rows, columns): a terminal of the box's own is the program's 0, 1 and 2, and
+            its controlling one. `pty` is our end of it, a file of bytes; `resize` changes its size.
         timeline: True, or seconds between samples, see `Completed`.
         place: where; by default what `with` has collected, else a fresh `Sandbox()`.
 
@@ -140,6 +143,7 @@ class Popen(subprocess.Popen[Any]):
     """
 
     supervision: Supervision | None = None
+    pty: Terminal | None = None
     thread: threading.Thread | None = None
 
     def __init__(
@@ -153,6 +157,7 @@ class Popen(subprocess.Popen[Any]):
         pass_fds: Any = (),
         timeout: float | str | None = None,
         timeline: Any = None,
+        pty: Any = None,
         place: Callable[[], Place] | None = None,
         **options: Any,
     ) -> None:
@@ -161,6 +166,9 @@ class Popen(subprocess.Popen[Any]):
         self.find_place = place or ambient.verb("place")
         self.timeout = timeout
         self.interval = timeline_interval(timeline)
+        self.size = checked_pty(pty)
+        if self.size is not None:
+            no_other_streams(stdin, stdout, stderr, options)
         stdin = subprocess.DEVNULL if stdin is None else stdin
         super().__init__(
             args, bufsize, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, **options
@@ -199,14 +207,18 @@ class Popen(subprocess.Popen[Any]):
         """The program, with its streams."""
         limits = limits_with(place.session.plan.limits, self.timeout)
         fds = tuple(int(fd) for fd in pass_fds)
-        command = Command(argv, place.env if env is None else env, cwd or place.cwd, fds)
+        env = place.env if env is None else env
+        if self.size is not None:
+            env = {"TERM": "xterm", **(CLEAN_ENV if env is None else env)}
+        command = Command(argv, env, cwd or place.cwd, fds, self.size)
         ops = compile_program(place.policy, command, place.host)
         with ExitStack() as undo:
             sinks: list[Sink] = []
             names = {f"fd:{fd}": fd for fd in fds}
             names["stdin"] = pipes[0]
             with ExitStack() as theirs:
-                for name, at in (("stdout", 2), ("stderr", 4)):
+                ours = terminal_socket(names, limits, theirs) if self.size is not None else None
+                for name, at in (("stdout", 2), ("stderr", 4)) if ours is None else ():
                     read_fd, write_fd = pipes[at : at + 2]
                     if name == "stderr" and write_fd == pipes[3] and write_fd >= 0:
                         names[name] = names["stdout"]
@@ -216,7 +228,8 @@ class Popen(subprocess.Popen[Any]):
                         sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
                         sinks.append(sink)
                 process = place.session.spawn(ops, names, place.last)
-            undo.callback(process.close)
+                undo.callback(process.close)
+                self.pty = None if ours is None else received(ours)
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
             meter = Meter(place.session, pump, self.interval)
@@ -284,7 +297,15 @@ class Popen(subprocess.Popen[Any]):
         if self.poll() is None and self.supervision:
             self.supervision.pump.process.send_signal(sig)
 
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the terminal's size; the program is told by SIGWINCH. Raises: PolicyError."""
+        if self.pty is None:
+            raise PolicyError("resize is for a program that was started with pty=")
+        self.pty.resize(rows, columns)
+
     def __exit__(self, *error: Any) -> None:
+        if self.pty is not None:
+            self.pty.close()  # a hang-up, as when a terminal's window is closed
         super().__exit__(*error)
         if self.supervision is not None and self.thread is not None:
             self.supervision.abandoned.set()

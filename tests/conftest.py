@@ -95,6 +95,8 @@ FEATURES = {
     "landlock7": lambda: landlock_level() >= 7,
     "apparmor_parser": lambda: shutil.which("apparmor_parser", path=SBIN) is not None,
 }
+LONG = "600" if os.environ.get("ISOLATE_VM") else "120"
+SECONDS = float(os.environ.get("ISOLATE_TEST_SECONDS", LONG))  # more for ISOLATE_MANY and _KILLS
 MUST = set(filter(None, os.environ.get("ISOLATE_MUST_WORK", "").split(",")))
 
 
@@ -112,7 +114,7 @@ def pytest_runtest_setup(item):
 @pytest.fixture(autouse=True)
 def in_time():
     """A test that hangs shows where, and ends the run."""
-    faulthandler.dump_traceback_later(600 if os.environ.get("ISOLATE_VM") else 120, exit=True)
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -65,7 +65,7 @@ class OpCode(IntEnum):
     SETSCHED = 48
     SECCOMP_NOTIFY = 49
     OVERLAY = 53
-    ROOT_OVERLAY = 54
+    PTY = 54
     UNPACK = 55
     PLACE = 56
     ROOT_HERE = 57

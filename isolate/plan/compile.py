@@ -160,12 +160,12 @@ BODIES: dict[Key, tuple[Plan, tuple[Op, ...]]] = {}
 def body(policy: Policy, command: Command, host: Host) -> tuple[Op, ...]:
     """All ops of one program but its exec, verified; the same for every argv and environment."""
     plan, reserved = drafted(policy, host)
-    key = (id(plan), command.cwd, command.fds)
+    key = (id(plan), command.cwd, command.fds, command.pty)
     found = BODIES.get(key)
     if found is None:
         draft = Draft(policy, host, clone_flags=plan.clone_flags, reserved_ids=reserved)
         draft.steps.extend(step for step in plan.steps if step.kind == "apparmor")
-        program.lower(command, draft)
+        program.lower(command, draft, plan)
         ops = in_order(draft.ops)
         verify(evolve(plan, program=(*ops, program.exec_op(command))))
         if len(BODIES) >= KEPT:

@@ -52,9 +52,7 @@ BY_OP = {
     (OpCode.BIND, errno.EINVAL): "an ordinary user can't bind a directory without the mounts below "
     "it: a layer of an overlay must have no mounts below it",
     (OpCode.OVERLAY, errno.EINVAL): OVERLAY_HINT,
-    (OpCode.ROOT_OVERLAY, errno.EINVAL): OVERLAY_HINT,
     (OpCode.OVERLAY, errno.ENODEV): "the kernel has no overlayfs (CONFIG_OVERLAY_FS)",
-    (OpCode.ROOT_OVERLAY, errno.ENODEV): "the kernel has no overlayfs (CONFIG_OVERLAY_FS)",
     (OpCode.UNPACK, errno.ENOSPC): "the archive takes more than size=",
     (OpCode.EXEC, errno.ENOENT): "the program, or the interpreter it names, is not in the box's "
     "root; pass read=[...] or Mount.bind(...)",

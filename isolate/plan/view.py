@@ -12,7 +12,12 @@ from collections.abc import Iterable
 
 from attrs import evolve, frozen
 
-from isolate.abi.flags import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_RDONLY
+from isolate.abi.flags import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+)
 from isolate.abi.ops import OpCode, OpFlag
 from isolate.plan.model import Op, Step
 from isolate.policy.fields import inside
@@ -123,10 +128,11 @@ def place(op: Op, steps: dict[str, Step]) -> Place | None:
         return bind(op, steps)
     if code is OpCode.MOUNT_NEW:
         return Place(path=text(op.strs[2]), kind=text(op.strs[0]), attr=attr, mode=mode_of(op))
+    if code is OpCode.UNPACK:  # the root is no longer one of our own making
+        return Place(path="/", kind="archive", attr=MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
     if code is OpCode.OVERLAY:
-        return Place(path=text(op.strs[1]), kind="overlay", attr=attr)
-    if code is OpCode.ROOT_OVERLAY:
-        return Place(path="/", kind="overlay", attr=attr)
+        path = text(op.strs[1]) if len(op.strs) > 1 else "/"
+        return Place(path=path, kind="overlay", attr=attr)
     if code is OpCode.MASK:
         return Place(path=text(op.strs[0]), kind="mask", optional=True)
     if code is OpCode.MKDIR:

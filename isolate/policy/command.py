@@ -60,6 +60,18 @@ def checked_cwd(value: Any) -> str | None:
     return None if value is None else text(value, "cwd")
 
 
+def checked_pty(value: Any) -> tuple[int, int] | None:
+    """(rows, columns); True is 24 by 80. Raises: PolicyError."""
+    if value is None or value is False:
+        return None
+    if value is True:
+        return 24, 80
+    sizes = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(sizes) != 2 or not all(type(n) is int and 0 < n < 1 << 16 for n in sizes):
+        raise PolicyError(f"pty is True, or (rows, columns) of 1 to 65535, not {value!r}")
+    return sizes[0], sizes[1]
+
+
 def sorted_fds(values: Any) -> tuple[int, ...]:
     """In order."""
     return tuple(sorted(values))
@@ -74,6 +86,7 @@ class Command:
         env: (name, value) pairs; None is PATH, HOME, TMPDIR and LANG, and nothing of the caller's.
         cwd: absolute path inside, or None.
         fds: numbers of further descriptors that it gets.
+        pty: (rows, columns) of a terminal that is its 0, 1 and 2; None for none.
 
     Raises: PolicyError.
     """
@@ -82,3 +95,4 @@ class Command:
     env: tuple[tuple[bytes, bytes], ...] = field(default=None, converter=checked_env)
     cwd: str | None = field(default=None, converter=checked_cwd)
     fds: tuple[int, ...] = field(default=(), converter=sorted_fds)
+    pty: tuple[int, int] | None = field(default=None, converter=checked_pty)

@@ -12,19 +12,15 @@ import fcntl
 import os
 import struct
 
+from isolate.abi import mounts
 from isolate.errors import HostLacks
 from isolate.supervise.trees import call, set_attributes
 
 __all__ = ["mounted"]
 
-LOOP_CTL_GET_FREE = 0x4C82
-LOOP_CONFIGURE = 0x4C0A
-READ_ONLY, AUTOCLEAR = 1, 4
 # struct loop_config: fd, block_size, struct loop_info64, reserved.
 CONFIG = struct.Struct("<II 5Q 4I 64s 64s 32s 2Q 64x")
-NR_FSOPEN, NR_FSCONFIG, NR_FSMOUNT = 430, 431, 432
-FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
-CLOEXEC = 1  # of fsopen and fsmount
+FLAGS = mounts.LO_FLAGS_READ_ONLY | mounts.LO_FLAGS_AUTOCLEAR
 TRIES = 16
 OPTIONS = {"ext4": ("norecovery",)}  # its journal may not be replayed on a read-only device
 
@@ -37,14 +33,14 @@ def bind(file_fd: int) -> tuple[int, str]:
         raise HostLacks("image", f"/dev/loop-control: {error.strerror}", "load the loop module") \
             from error  # fmt: skip
     config = CONFIG.pack(
-        file_fd, 0, 0, 0, 0, 0, 0, 0, 0, 0, READ_ONLY | AUTOCLEAR, b"isolate", b"", b"", 0, 0
+        file_fd, 0, 0, 0, 0, 0, 0, 0, 0, 0, FLAGS, b"isolate", b"", b"", 0, 0
     )
     try:
         for _ in range(TRIES):
-            path = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+            path = f"/dev/loop{fcntl.ioctl(control, mounts.LOOP_CTL_GET_FREE)}"
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                fcntl.ioctl(fd, LOOP_CONFIGURE, config)
+                fcntl.ioctl(fd, mounts.LOOP_CONFIGURE, config)
                 return fd, path
             except OSError as error:
                 os.close(fd)
@@ -58,7 +54,7 @@ def bind(file_fd: int) -> tuple[int, str]:
 def configure(fs_fd: int, command: int, key: str | None, value: str | None) -> None:
     """One fsconfig. Raises: OSError naming the option."""
     call(
-        NR_FSCONFIG,
+        mounts.NR_FSCONFIG,
         key or "fsconfig",
         ctypes.c_long(fs_fd),
         ctypes.c_long(command),
@@ -70,14 +66,14 @@ def configure(fs_fd: int, command: int, key: str | None, value: str | None) -> N
 
 def new_mount(kind: str, source: str, attr: int) -> int:
     """A detached mount of a device. Raises: OSError."""
-    fs_fd = call(NR_FSOPEN, kind, kind.encode(), ctypes.c_long(CLOEXEC))
+    fs_fd = call(mounts.NR_FSOPEN, kind, kind.encode(), ctypes.c_long(mounts.FSOPEN_CLOEXEC))
     try:
-        configure(fs_fd, FSCONFIG_SET_STRING, "source", source)
+        configure(fs_fd, mounts.FSCONFIG_SET_STRING, "source", source)
         for option in ("ro", *OPTIONS.get(kind, ())):
-            configure(fs_fd, FSCONFIG_SET_FLAG, option, None)
-        configure(fs_fd, FSCONFIG_CMD_CREATE, None, None)
-        args = (ctypes.c_long(fs_fd), ctypes.c_long(CLOEXEC), ctypes.c_long(attr))
-        return call(NR_FSMOUNT, source, *args)
+            configure(fs_fd, mounts.FSCONFIG_SET_FLAG, option, None)
+        configure(fs_fd, mounts.FSCONFIG_CMD_CREATE, None, None)
+        args = (ctypes.c_long(fs_fd), ctypes.c_long(mounts.FSMOUNT_CLOEXEC), ctypes.c_long(attr))
+        return call(mounts.NR_FSMOUNT, source, *args)
     finally:
         os.close(fs_fd)
 

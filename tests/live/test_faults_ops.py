@@ -8,6 +8,7 @@ import errno
 import gc
 import io
 import os
+import socket
 import tarfile
 
 import pytest
@@ -66,6 +67,11 @@ STATX = ("statx", (Arg(3, width=32) == 1,))  # STATX_TYPE: init asks for the siz
 
 
 CHOWN = ["fchownat"] if os.geteuid() == 0 else []  # /usr/share is nobody's to an ordinary user
+DEVPTS = (
+    *IN_ROOT,
+    op(C.MOUNT_NEW, b"devpts", b"ptmxmode=0666", b"/pts", flags=OpFlag.MAKE_DIR),
+    op(C.PIVOT_ROOT, phase=Phase.ROOT),
+)
 FLAG = ("fsconfig", (Arg(1, width=32) == 0,))  # FSCONFIG_SET_FLAG: the overlay's userxattr
 STATX_OWNER = ("statx", (Arg(3, width=32) == 0x1A,))
 DIRS = ("mkdirat", (Arg(0, width=32) == AT_FDCWD,))
@@ -75,7 +81,6 @@ SCRATCH = (
     op(C.MOUNT_NEW, b"tmpfs", b"mode=711", b"/s", flags=OpFlag.MAKE_DIR),
     op(C.BIND, b"/usr/share", b"/s/l0", flags=MAKE),
 )
-ROOT_SCRATCH = (*IN_ROOT, op(C.BIND, b"/usr/share", b"/l0", flags=MAKE))
 
 
 # op -> (what has to be before, the op, the calls that it makes)
@@ -169,9 +174,13 @@ TABLE = {
         SCRATCH, op(C.OVERLAY, OPTIONS, b"/s", nums=(0, 1)),
         [STATX_OWNER, DIRS, *CHOWN, "umount2", "fchdir", FLAG],
     ),
-    C.ROOT_OVERLAY: (
-        ROOT_SCRATCH, op(C.ROOT_OVERLAY, OPTIONS, nums=(0, 1)),
-        [STATX_OWNER, DIRS, *CHOWN, "umount2", "fchdir", FLAG],
+    C.PTY: (
+        DEVPTS,
+        op(C.PTY, b"/pts/ptmx", phase=Phase.FD, slots=("socket", "temp:tty"),
+           nums=(24 << 16 | 80, 1, 1)),
+        ["fstatfs", ("ioctl", (Arg(1, width=32) == 0x40045431,)),
+         ("ioctl", (Arg(1, width=32) == 0x5441,)), ("ioctl", (Arg(1, width=32) == 0x5414,)),
+         "fchown"],
     ),
     C.UNPACK: (
         IN_ROOT, op(C.UNPACK, slots=("archive",), nums=(1, 1)),
@@ -245,19 +254,23 @@ def attempt(case, number, folder):
     kinds = NEW_NET if code is C.LOOPBACK_UP else NEW_PID
     file_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     ns_fd = os.open("/proc/self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     archive_fd = archive.entries(tar_in(folder), 1 << 20)
+    fds = {"file": file_fd, "ns": ns_fd, "archive": archive_fd, "socket": theirs.fileno()}
     try:
         with failing(folder, name, number, tests):
             init = start_init(kinds)
             try:
                 write_maps(init.pid)
-                set_up(init, ops, {"file": file_fd, "ns": ns_fd, "archive": archive_fd})
+                set_up(init, ops, fds)
             finally:
                 init.close()
     finally:
         os.close(file_fd)
         os.close(ns_fd)
         os.close(archive_fd)
+        ours.close()
+        theirs.close()
 
 
 def check(case, word, folder):
@@ -320,14 +333,18 @@ WHOLE = {
 def test_a_whole_start_tells_what_failed_and_who_asked(name, folder):
     about, origin, tests = WHOLE[name]
     TEMPLATES.kept.clear()
+    gc.collect()
     seen = state()
     with failing(folder, name, errno.EIO, tests), pytest.raises(LaunchError) as caught:
         Sandbox(files={"x": b"12345678901234567890"}).run(["/bin/true"])
     TEMPLATES.kept.clear()
     error = caught.value.with_traceback(None)  # its frames hold the template
     del caught
+    gc.collect()
     assert error.errno == errno.EIO
     assert error.op.about.startswith(about), error
     assert str(error.origin).startswith(origin)
     assert state() == seen
+    del error  # its causes' frames hold a template, in cycles
+    gc.collect()
     assert Sandbox().run(["/bin/true"]).returncode == 0

@@ -108,7 +108,7 @@ def test_what_a_program_leaves_behind_lives_on_without_a_limit(box):
     mark = f"isolate-tree-left-{os.getpid()}"
     left = box.run(["/bin/sh", "-c", f"(sleep 60; : {mark}) </dev/null >/dev/null 2>&1 & exit 4"])
     assert left.outcome == Exited(4)
-    assert len(marked(mark)) == 1
+    assert wait_for(lambda: len(marked(mark)) == 1)  # sleep has begun
     assert box.run(["/bin/sleep", "60"], timeout=0.3).outcome == TimedOut(0.3)
     assert len(marked(mark)) == 1
 

@@ -89,7 +89,7 @@ def scratch_root(chroot: Chroot, draft: Draft, size: int) -> None:
 def root_overlay(chroot: Chroot, draft: Draft, options: bytes) -> None:
     """The overlay becomes the root."""
     draft.op(
-        OpCode.ROOT_OVERLAY, Phase.MOUNT, "mount overlay as root", chroot,
+        OpCode.OVERLAY, Phase.MOUNT, "mount overlay as root", chroot,
         options, nums=numbers(draft, chroot.upper),
     )  # fmt: skip
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from isolate.abi.ops import OpCode, Phase
-from isolate.plan.lower import apparmor, capabilities, cgroup, landlock, rlimit, seccomp
+from isolate.plan.lower import apparmor, capabilities, cgroup, landlock, pty, rlimit, seccomp
 from isolate.plan.lower.draft import Draft, encoded
-from isolate.plan.model import Op, Vector
+from isolate.plan.model import Op, Plan, Vector
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.chroot import Chroot
@@ -21,17 +21,22 @@ __all__ = ["lower"]
 DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
-def lower_fds(command: Command, draft: Draft) -> None:
+def lower_fds(command: Command, draft: Draft, box: Plan) -> None:
     """A session and descriptors of its own; all else is closed at exec."""
     draft.op(OpCode.SETSID, Phase.SESSION, "start a session", "launch")
     draft.op(OpCode.CLOSE_FROM, Phase.FD, "close descriptors from 3 up", "launch", nums=(3,))
     places = [("stdin", 0), ("stdout", 1), ("stderr", 2)]
+    if command.pty is not None:
+        pty.lower(command.pty, draft, box)
+        places = [(pty.TERMINAL, number) for number in range(3)]
     places += [(f"fd:{number}", number) for number in command.fds]
     for name, number in places:
         draft.op(
             OpCode.DUP2, Phase.FD, f"put {name} at descriptor {number}", "launch",
             slots=(name,), nums=(number,),
         )  # fmt: skip
+    if command.pty is not None:
+        draft.op(OpCode.CTTY, Phase.FD, "make it the controlling terminal", "launch", nums=(0,))
 
 
 def lower_limits(command: Command, draft: Draft) -> None:
@@ -106,10 +111,10 @@ def exec_op(command: Command) -> Op:
     )
 
 
-def lower(command: Command, draft: Draft) -> None:
+def lower(command: Command, draft: Draft, box: Plan) -> None:
     """All ops of one program but the exec, in phase order."""
     cgroup.lower_program(draft)
-    lower_fds(command, draft)
+    lower_fds(command, draft, box)
     lower_limits(command, draft)
     lower_credentials(draft)
     lower_exec(draft)
