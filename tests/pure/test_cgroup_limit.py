@@ -67,7 +67,7 @@ def test_narrowing_is_never_wider_and_has_no_order(a, b):
     both = a.narrow(b)
     assert both == b.narrow(a)
     assert both.narrow(a) == both
-    for name in ("memory", "memory_high", "memory_low", "memory_min", "swap", "pids", "cpu_weight"):
+    for name in ("memory", "memory_high", "memory_low", "memory_min", "pids", "cpu_weight"):
         given_ones = [value for value in (getattr(a, name), getattr(b, name)) if value is not None]
         assert getattr(both, name) == min(given_ones, default=None)
     for limits, one in ((both.io, a), (both.io, b)):
@@ -79,6 +79,7 @@ def test_narrowing_is_never_wider_and_has_no_order(a, b):
 def test_devices_and_pages_may_be_given_as_tables():
     limit = CgroupLimit(io={"/dev/vda": {"write_bps": "1M"}}, hugetlb={"2M": "64M"})
     assert limit.io == (IoLimit(device="/dev/vda", write_bps=1 << 20),)
+    assert Sandbox(io=dict.fromkeys(["8:0"], {"read_bps": 1})).policy.get(CgroupLimit).io
     assert limit.hugetlb == (HugetlbLimit(page=2 << 20, limit=64 << 20),)
 
 
