@@ -56,6 +56,13 @@ format:
 clean:
 	rm -rf $(VENV) build dist *.egg-info isolate/_native.* isolate/_libexec/isolate-init
 
+# The documentation as HTML, in build/docs; a warning is an error.
+.PHONY: docs
+docs: $(VENV)/done
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[docs]'
+	$(BIN)/sphinx-build -q -E -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
 # What a launch costs. CASE=NAME for one question; see bench/README.md.
 BENCH_APT = bubblewrap crun runc firejail util-linux strace valgrind
 .PHONY: bench-full bench-check bench-profile

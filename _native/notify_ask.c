@@ -51,9 +51,8 @@ failed:
 	return NULL;
 }
 
-void iso_notify_shut(struct iso_notify *n)
+static void shut(struct iso_notify *n)
 {
-	pthread_mutex_lock(&n->lock);
 	for (uint32_t i = 0; i < n->n_listeners; i++) {
 		if (n->listeners[i].fd >= 0)
 			(void)close(n->listeners[i].fd);
@@ -63,24 +62,39 @@ void iso_notify_shut(struct iso_notify *n)
 	if (n->wake_fd >= 0)
 		(void)close(n->wake_fd);
 	n->wake_fd = -1;
+}
+
+void iso_notify_shut(struct iso_notify *n)
+{
+	pthread_mutex_lock(&n->lock);
+	shut(n);
 	pthread_mutex_unlock(&n->lock);
 }
 
+/* Nobody else is left; and in a fork of the caller the lock may be held by a thread that isn't there. */
 void iso_notify_close(struct iso_notify *n)
 {
-	iso_notify_shut(n);
+	shut(n);
 	for (uint32_t i = 0; i < n->n_programs; i++)
 		free(n->programs[i].code);
 	free(n->listeners);
 	free(n->programs);
-	pthread_mutex_destroy(&n->lock);
 	free(n);
+}
+
+/* Have the loop look at its list again. */
+static int nudge(struct iso_notify *n)
+{
+	uint64_t one = 1;
+	return write(n->wake_fd, &one, sizeof one) == sizeof one ? 0 : -errno;
 }
 
 int iso_notify_wake(struct iso_notify *n)
 {
-	uint64_t one = 1;
-	return write(n->wake_fd, &one, sizeof one) == sizeof one ? 0 : -errno;
+	pthread_mutex_lock(&n->lock);
+	n->woken = 1;
+	pthread_mutex_unlock(&n->lock);
+	return nudge(n);
 }
 
 int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag)
@@ -103,7 +117,7 @@ int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag)
 	n->listeners[n->n_listeners++] = (struct iso_listener){
 		.fd = sock, .is_socket = 1, .tag = tag};
 	pthread_mutex_unlock(&n->lock);
-	return iso_notify_wake(n);
+	return nudge(n);
 }
 
 int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts)
@@ -122,16 +136,20 @@ int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts)
 	return kinds;
 }
 
+void iso_drop(struct iso_notify *n, struct iso_listener *of)
+{
+	if (of->fd >= 0)
+		(void)close(of->fd);
+	free(of->kinds);
+	*of = n->listeners[--n->n_listeners];
+}
+
 void iso_notify_forget(struct iso_notify *n, uint32_t tag)
 {
 	pthread_mutex_lock(&n->lock);
 	struct iso_listener *of = iso_listener_of(n, tag);
-	if (of) {
-		if (of->fd >= 0)
-			(void)close(of->fd);
-		free(of->kinds);
-		*of = n->listeners[--n->n_listeners];
-	}
+	if (of)
+		iso_drop(n, of);
 	pthread_mutex_unlock(&n->lock);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* seccomp_loop FILE CALLS [NUMBER ARGUMENT]: install the program in FILE ("-": none), time that, then
- * make a call (getppid if none is named) in a loop, and time it. Prints two numbers of ns. */
+ * make a call (getppid if none is named) in bursts, and time them. Prints ns to install, and ns a call. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { BURST = 500 };
 
 static double now(void)
 {
@@ -44,11 +46,15 @@ int main(int argc, char **argv)
 			return 4;
 		install = now() - began;
 	}
-	for (long i = 0; i < calls / 10; i++)
-		syscall(number, argument);
-	double began = now();
-	for (long i = 0; i < calls; i++)
-		syscall(number, argument);
-	printf("%.0f %.3f\n", install, (now() - began) / calls);
+	double least = 0; /* bursts are shorter than a time slice: the best one was left alone */
+	for (long done = 0; done < calls; done += BURST) {
+		double began = now();
+		for (int i = 0; i < BURST; i++)
+			syscall(number, argument);
+		double taken = now() - began;
+		if (!done || taken < least)
+			least = taken;
+	}
+	printf("%.0f %.3f\n", install, least / BURST);
 	return 0;
 }

@@ -241,11 +241,7 @@ class Caller:
         outcome = judge(seen, self.session.plan.limits)
         raise_limit(outcome)
         if isinstance(outcome, Violated):
-            raise SandboxViolation(
-                f"the call was ended for a system call that its policy forbids: "
-                f"{outcome.syscall or 'unknown'}{outcome.args}",
-                self.session.violations,
-            )
+            raise violation_error(outcome, self.session.violations)
         if not reply.data:
             lost = self.why_dead() if end.lost else ""
             raise ReplyError(f"the call ended without an answer: {outcome}{lost}")
@@ -330,6 +326,13 @@ class Caller:
         self.pumps.append(pump)
         stack.callback(self.pumps.remove, pump)
         return pump, reply
+
+
+def violation_error(outcome: Violated, seen: tuple[Violation, ...]) -> SandboxViolation:
+    """What `call` raises for a system call that ended it."""
+    named = [str(each) for each in seen if each.syscall == outcome.syscall]
+    what = named[-1] if named else "which one is not known: the kernel ended it"
+    return SandboxViolation(f"a system call that its policy forbids ended the call: {what}", seen)
 
 
 def senders(ancillary: list[tuple[int, int, bytes]]) -> int:

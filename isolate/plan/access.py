@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from isolate.plan.view import Place, View
+from isolate.plan.view import HOPS, Place, View
 from isolate.policy.fields import inside
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
 
 OPERATIONS = ("read", "write", "execute", "create")
 DIRECTORY, FILE, LINK = "directory", "file", "link"
-HOPS = 40  # as the kernel's MAXSYMLINKS
 
 
 @frozen(kw_only=True)

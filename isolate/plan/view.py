@@ -7,6 +7,7 @@ say anything else than the mounts do.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 
 from attrs import evolve, frozen
@@ -17,6 +18,9 @@ from isolate.plan.model import Op, Step
 from isolate.policy.fields import inside
 
 __all__ = ["Grants", "Place", "View", "grants_of", "view_of"]
+
+
+HOPS = 40  # as the kernel's MAXSYMLINKS
 
 
 @frozen(kw_only=True)
@@ -153,17 +157,37 @@ def changed(places: list[Place], op: Op) -> None:
             places[i] = evolve(each, attr=each.attr & ~cleared | added)
 
 
+def led(path: str, links: dict[str, str], whole: bool) -> str:
+    """Where a path leads through the links that set-up has made, /var/tmp say.
+
+    Args:
+        whole: whether its last name is followed as well, as a mount's target is.
+    """
+    for _ in range(HOPS):
+        ends = [i for i, char in enumerate(path) if char == "/" and i] + [len(path)] * whole
+        link = next((path[:end] for end in ends if path[:end] in links), None)
+        if link is None:
+            return path
+        target = posixpath.join(posixpath.dirname(link), links[link])
+        path = posixpath.normpath(target + path[len(link) :])
+    return path
+
+
 def view_of(ops: Iterable[Op], steps: Iterable[Step]) -> View:
     """The view that these ops make; empty where no root is made."""
     named = {step.slot: step for step in steps if step.slot}
     places: list[Place] = []
+    links: dict[str, str] = {}
     for op in ops:
         if op.code is OpCode.MOUNT_ATTR:
             changed(places, op)
             continue
         made = place(op, named)
         if made is not None:
+            made = evolve(made, path=led(made.path, links, made.is_mount))
             places.append(made)
+            if made.kind == "link":
+                links[made.path] = made.source
     return View(tuple(places))
 
 

@@ -109,7 +109,7 @@ class Handler:
     """
 
     syscall: str = field(validator=handleable)
-    function: Callable[[Any], Any] = field(validator=callable_or_error)
+    function: Callable[[Any], Any] = field(validator=callable_or_error, eq=id)
     timeout: float = field(validator=bounded)
 
     def may(self, answer: Answer) -> bool:

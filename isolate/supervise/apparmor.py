@@ -199,6 +199,8 @@ def label_of(pid: int) -> str:
             data = Path(f"/proc/{pid}/{kind}").read_bytes()
         except FileNotFoundError:
             continue
+        except ProcessLookupError:  # it ended between open and read
+            raise
         except OSError as error:
             raise HostLacks("apparmor", f"/proc/{pid}/{kind}: {error.strerror}") from error
         return data.strip(b"\0\n ").decode("utf-8", "replace")

@@ -7,8 +7,10 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import TypeVar
 
 from attrs import evolve
 
@@ -40,6 +42,7 @@ __all__ = ["Session"]
 
 END_SECONDS = 5.0
 KEPT = 256
+T = TypeVar("T")
 BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
 
 
@@ -65,6 +68,7 @@ class Session:
         self.lock = threading.Lock()
         self.timing = Timing()
         self.pending: Setup | None = None
+        self.spawned = 0  # programs so far
         self.closed = False
         self.counted = Counters()
         self.supervisor: Supervisor | None = None
@@ -88,6 +92,7 @@ class Session:
             with parent_step("start isolate-init"):
                 self.init = self.first_init()
             self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
+            self.made.template = None  # init has its copy; a session may be kept for long
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
                 self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)
@@ -198,6 +203,7 @@ class Session:
                 os.close(blob_fd)
         try:
             process = self.started(program.ops, status, read_fd)
+            self.spawned += 1
             process.log = log
             return process
         except BaseException:
@@ -235,27 +241,42 @@ class Session:
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """Refused calls of all its programs so far."""
-        return () if self.supervisor is None else self.supervisor.violations()
+        """Refused calls of all its programs so far; a fork of the caller has none to tell of."""
+        if self.supervisor is None or self.owner != os.getpid():
+            return ()
+        return self.supervisor.violations()
 
     def counters(self) -> Counters:
         """The cgroup's counters, also after the end."""
         leaf = self.made.leaf
         if leaf is not None and not self.closed:
-            self.counted = leaf.counters()
+            self.counted = self.unless_closed(leaf.counters, self.counted)
         return self.counted
+
+    def unless_closed(self, read: Callable[[], T], last: T) -> T:
+        """What is read now; the last that was read, if the box was closed under our hands: then
+        the leaf was being removed, and close has read it before. Raises: OSError."""
+        try:
+            found = read()
+        except OSError:
+            if not self.closed:
+                raise
+            return last
+        return last if self.closed else found
 
     def extra(self) -> Extra:
         """Further counters, also after the end."""
         if not self.closed:
-            self.counted_extra = extra(self.made.leaf)
+            read = partial(extra, self.made.leaf)
+            self.counted_extra = self.unless_closed(read, self.counted_extra)
         return self.counted_extra
 
     def moment(self) -> Moment:
         """Memory and processor time now; None of both when the box has ended."""
         if self.init is None or self.closed:
             return Moment(None, None)
-        return moment(self.made.leaf, self.init.pid)
+        read = partial(moment, self.made.leaf, self.init.pid)
+        return self.unless_closed(read, Moment(None, None))
 
     def kill(self) -> None:
         """End every process of the box, init included."""

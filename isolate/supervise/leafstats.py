@@ -19,6 +19,7 @@ __all__ = ["Extra", "Moment", "extra", "moment", "read_directories", "read_stats
 
 MOST = 1 << 20  # no file of a cgroup is that long; io.stat has a line a device
 UNIFIED = "unified"
+EXTRA_V1 = {"cpu": ("cpu.stat",), "blkio": ("blkio.throttle.io_service_bytes_recursive",)}
 # The controller is not on, the file is newer than the kernel, or PSI is switched off.
 ABSENT = {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EACCES}
 
@@ -145,14 +146,15 @@ def extra(leaf: Any) -> Extra:
     """Of a leaf; no file is opened for what the leaf doesn't count. Raises: OSError."""
     directories = leaf.directories if leaf is not None else {}
     unified = directories.get(UNIFIED)
-    old = {name for name in ("cpu", "blkio") if directories.get(name, unified) != unified}
+    old = {name for name in EXTRA_V1 if directories.get(name, unified) != unified}
     throttled, moved = None, None
     if unified is not None:
         texts = texts_of(unified, ("cpu.stat", "io.stat"))
         stats = parse_v2(texts, 0.0, 0.0)
         throttled, moved = stats.cpu.throttled, stats if "io.stat" in texts else None
     if old:
-        stats = parse_v1(texts_v1(directories, old), 0.0, 0.0)
+        read = {n: texts_of(directories[n], EXTRA_V1[n]) for n in old}
+        stats = parse_v1({f: t for texts in read.values() for f, t in texts.items()}, 0.0, 0.0)
         throttled = stats.cpu.throttled if "cpu" in old else throttled
         moved = stats if "blkio" in old else moved
     return Extra(

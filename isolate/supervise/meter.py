@@ -6,7 +6,9 @@ from __future__ import annotations
 import time
 from typing import TypeVar
 
+from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.launch import Session
+from isolate.supervise.leafstats import Extra
 from isolate.supervise.outcome import Seen
 from isolate.supervise.process import End
 from isolate.supervise.pump import Pump
@@ -29,7 +31,12 @@ class Meter:
     def __init__(self, session: Session, pump: Pump, interval: float | None = None) -> None:
         """`interval`: seconds between the samples of a timeline, None for no timeline."""
         self.session, self.pump = session, pump
-        self.before, self.extra_before = session.counters(), session.extra()
+        if session.spawned == 1:  # a box's cgroup is its own and new: nothing was counted before
+            self.before, self.extra_before = Counters(cpu=0.0), Extra()
+        else:
+            self.before, self.extra_before = session.counters(), session.extra()
+        pump.base = self.before
+        self.last: Counters | None = None
         self.wall = 0.0
         self.timeline: Timeline | None = None
         if interval is not None:
@@ -43,6 +50,12 @@ class Meter:
         self.wall = time.monotonic() - self.pump.began
         return end
 
+    def after(self) -> Counters:
+        """The counters after the end, read once."""
+        if self.last is None:
+            self.last = self.session.counters()
+        return self.last
+
     @property
     def samples(self) -> tuple[Sample, ...]:
         """The timeline, oldest first; empty if none was asked for."""
@@ -50,7 +63,7 @@ class Meter:
 
     def seen(self, end: End) -> Seen:
         """For `judge`."""
-        after = self.session.counters()
+        after = self.after()
         return Seen(
             status=end.status,
             verdict=self.pump.verdict,
@@ -64,7 +77,7 @@ class Meter:
 
     def usage(self, end: End) -> Usage:
         """For the result."""
-        after, extra = self.session.counters(), self.session.extra()
+        after, extra = self.after(), self.session.extra()
         return Usage(
             wall=self.wall,
             user=end.user,

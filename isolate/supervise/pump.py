@@ -21,6 +21,7 @@ from isolate.supervise.notify import Log
 from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
 from isolate.supervise.timeline import Timeline
+from isolate.supervise.violations import Violation
 
 __all__ = ["Pump", "Sink"]
 
@@ -84,6 +85,7 @@ class Pump:
     verdict: TimedOut | LimitHit | Violated | None = None
     written: int = 0
     began: float = Factory(time.monotonic)
+    base: Counters | None = None  # the counters before the start, where somebody has read them
     cpu_began: float = 0.0
     next_look: float = 0.0
     next_count: float = 0.0
@@ -106,7 +108,7 @@ class Pump:
 
     def watch(self) -> End:
         """The loop."""
-        base = self.counters()
+        base = self.base if self.base is not None else self.counters()
         self.cpu_began = base.cpu or 0.0
         for sink in self.sinks:
             os.set_blocking(sink.fd, False)
@@ -227,8 +229,14 @@ class Pump:
 
     def obey(self, log: Log | None) -> None:
         """Stop, too, when the policy ends a process of this program for a refused call."""
-        if log is not None:
-            log.when_killed(lambda it, _: self.stop(Violated(it.syscall, it.args, "seccomp")))
+        if log is None:
+            return
+
+        def violated(seen: Violation, _: int) -> None:
+            self.stop(Violated(seen.syscall, seen.args, "seccomp"))
+            self.process.kill()  # at once: the end of a box takes a moment, and this may go on
+
+        log.when_killed(violated)
 
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.

@@ -96,6 +96,15 @@ def test_a_lock_of_somebody_else_s_folder_is_refused(tmp_path, monkeypatch):
         apparmor.new_lock("isolate-x")
 
 
+def test_a_process_that_ends_while_it_is_looked_at_is_no_lack(monkeypatch):
+    def gone(self):
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setattr(apparmor.Path, "read_bytes", gone)
+    with pytest.raises(ProcessLookupError):
+        apparmor.label_of(os.getpid())
+
+
 def test_locks_tell_the_living_from_the_dead(tmp_path, monkeypatch):
     """The bookkeeping of temporary profiles, with a kernel that only takes notes."""
     removed = []

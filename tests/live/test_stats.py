@@ -175,7 +175,7 @@ def test_a_watch_can_be_awaited():
         return seen
 
     with Sandbox() as box:
-        assert len(asyncio.run(main(box))) == 5
+        assert 5 <= len(asyncio.run(main(box))) < 100  # dying may take longer than the interval
 
 
 def test_a_run_has_a_timeline_when_asked():

@@ -30,18 +30,19 @@ def without(host: Host, *words: str) -> tuple[tuple[str, str], ...]:
 RECORDED = {path.stem: recorded(path.stem) for path in sorted(HERE.glob("*.json"))}
 ROOT, USER = RECORDED["vm-6.18-root"], RECORDED["vm-6.18-user"]
 V2 = ("cpu", "cpuset", "io", "memory", "pids")
+V2_ROOT = CgroupFacts(version=2, controllers=V2, unified=V2)
 NO_V2 = CgroupFacts(why="no cgroup that we may write: the session's is not delegated")
 MADE_UP = {
     # Debian 12: cgroup v2, Landlock 2, root.
     "debian-12-root": evolve(
-        ROOT, kernel=(6, 1), landlock=2, cgroup=CgroupFacts(version=2, controllers=V2)
+        ROOT, kernel=(6, 1), landlock=2, cgroup=V2_ROOT
     ),
     # A user of the same in a scope with Delegate=yes.
     "debian-12-delegated": evolve(
         USER,
         kernel=(6, 1),
         landlock=2,
-        cgroup=CgroupFacts(version=2, controllers=("memory", "pids")),
+        cgroup=CgroupFacts(version=2, controllers=("memory", "pids"), unified=("memory", "pids")),
     ),
     # Ubuntu 24.04 as it is installed: user namespaces only for programs with a profile.
     "ubuntu-24.04-user": evolve(
@@ -56,7 +57,7 @@ MADE_UP = {
     ),
     # Ubuntu 22.04: the oldest kernel that is supported.
     "old-5.15-root": evolve(
-        ROOT, kernel=(5, 15), landlock=1, cgroup=CgroupFacts(version=2, controllers=V2)
+        ROOT, kernel=(5, 15), landlock=1, cgroup=V2_ROOT
     ),
     # RHEL 9 and its kin: an older number with newer features; no Landlock in it, no /lib32.
     "rhel-9-user": evolve(
@@ -73,7 +74,7 @@ MADE_UP = {
         kernel=(6, 1),
         landlock=2,
         root_entries=without(ROOT, "lib32", "lib64"),
-        cgroup=CgroupFacts(version=2, controllers=V2),
+        cgroup=V2_ROOT,
     ),
     # CONFIG_USER_NS is not set.
     "no-user-namespaces": evolve(

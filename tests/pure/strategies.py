@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from isolate import (
     INFINITY,
+    AppArmorProfile,
     Arg,
     CapabilitySet,
     CgroupLimit,
@@ -143,6 +144,11 @@ STRATEGIES = {
         scope=st.frozensets(st.sampled_from(["signal", "abstract_unix_socket"])),
         view=st.booleans(),
     ),
+    AppArmorProfile: st.builds(
+        AppArmorProfile,
+        st.sampled_from(["docker-default", "other"]),
+        stack=st.none() | st.booleans(),
+    ),
 }
 # At most one of a kind, and mounts at places of their own.
 POLICIES = st.builds(
@@ -246,6 +252,11 @@ PERMITS = {
     Deadline: lambda each: {one.name: ceiling(getattr(each, one.name)) for one in fields(Deadline)},
     SeccompFilter: of_filter,
     Landlock: of_landlock,
+    # Only stack=False leaves the profile of a confined caller.
+    AppArmorProfile: lambda each: {
+        "name": frozenset([each.name]),
+        "leaves": int(each.stack is False),
+    },
 }
 EVERY_PATH = ["/" + "/".join(p) for p in (("a",), ("b",), ("c",), ("a", "a"), ("a", "b"),
               ("b", "a"), ("b", "c"), ("a", "b", "c"), ("c", "c", "c"), ("d",))]  # fmt: skip

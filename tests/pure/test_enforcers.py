@@ -131,6 +131,20 @@ def test_a_nested_place_is_told_and_held_by_mounts():
     assert not view.mount_of("/data/in/x").writable
 
 
+def test_a_place_below_a_link_of_the_view_is_where_the_link_leads():
+    """/var/tmp is a link to /tmp inside: a read-only place there is one below a writable one."""
+    policy, plan, view = boxed(["/var/tmp/given"], [])
+    assert view.mount_of("/tmp/given/x").source == "/var/tmp/given"
+    assert "/tmp/given" in grants_of(view).unwritable
+    [held] = [g for g in plan.guarantees if g.name == "landlock"]
+    assert "mounts alone keep from writing: /tmp/given" in held.by
+    lines = [line.text for line in apparmor_lines(policy, HOST)]
+    assert not apparmor_allows(lines, "w", "/tmp/given/x")
+    assert apparmor_allows(lines, "w", "/tmp/x")
+    machine = {"/var/tmp/given": Node(kind=FILE)}
+    assert find("/var/tmp/given", view, machine.get).path == "/tmp/given"
+
+
 def test_apparmor_takes_back_what_landlock_can_t():
     policy, _, _ = boxed(["/data/in"], ["/data"])
     lines = [line.text for line in apparmor_lines(policy, HOST)]

@@ -142,13 +142,13 @@ hostile = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(V1), hostile))
 def test_anything_in_v1_files_is_stats_or_an_isolate_error(texts):
     check(parse_v1, texts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(V2_FILES), hostile))
 def test_anything_in_v2_files_is_stats_or_an_isolate_error(texts):
     check(parse_v2, texts)
