@@ -42,7 +42,8 @@ DEADLINE = {
     "output": "output",
     "files_size": "files_size",
 }
-CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset", "account": "account"}
+CGROUP = {"mem": "memory", "swap": "swap", "cpu": "cpu", "cpus": "cpuset", "io": "io"}
+CGROUP["account"] = "account"
 NAMES = frozenset(
     (
         *SHARED,

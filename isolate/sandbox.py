@@ -83,7 +83,7 @@ class Sandbox:
 
     Args:
         *primitives: narrow the default.
-        mem, swap, cpu, cpus, pids: ceilings of the whole box.
+        mem, swap, cpu, cpus, io, pids: ceilings of the whole box.
         timeout, cpu_time, output, files_size: limits of one run; seconds and bytes.
         root, read, write, tmp, files, env, cwd, hostname, uid, gid, caps, network, rlimits.
         seccomp: a `SeccompFilter` beside the default one; False for none needs its token.

@@ -18,7 +18,7 @@ from isolate.supervise.cgroup_files import (
     swap_exists,
 )
 
-__all__ = ["enable", "set_limits"]
+__all__ = ["enable", "set_limits", "set_standing"]
 
 RATES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 
@@ -130,6 +130,22 @@ SETTERS = {
     "hugetlb": set_hugetlb,
 }
 assert set(SETTERS) == set(FIELDS)
+
+
+def set_standing(top: str, leaf: str, limit: CgroupLimit) -> None:
+    """What counts among siblings, at every level of ours: a weight is one of the directory that has
+    siblings, and protection is never more than what is above has. Raises: HostLacks.
+    """
+    if top != leaf and limit.cpu_weight is not None:
+        put_checked(top, "cpu.weight", limit.cpu_weight)
+    if top != leaf and limit.io_weight is not None:
+        set_io(top, CgroupLimit(io_weight=limit.io_weight))
+    for field, file in (("memory_low", "memory.low"), ("memory_min", "memory.min")):
+        value = getattr(limit, field)
+        if value is not None:
+            put_text(os.path.dirname(top), file, "max")  # claims nothing itself
+            if top != leaf:
+                put_checked(top, file, value, os.sysconf("SC_PAGESIZE") - 1)
 
 
 def set_limits(name: str, directory: str, limit: CgroupLimit) -> None:

@@ -223,6 +223,7 @@ def add_v2(
         leaf.directories[controller] = directory
     for controller in names:
         cgroup_v2.set_limits(controller, directory, limit)
+    cgroup_v2.set_standing(leaf.tops[-1], directory, limit)
     leaf.cgroup_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if "memory" in names:
         leaf.memory_levels = levels(2, directory, os.path.dirname(top))

@@ -86,6 +86,7 @@ def test_narrowing_is_never_wider_and_has_no_order(a, b):
 def test_devices_and_pages_may_be_given_as_tables():
     limit = CgroupLimit(io={"/dev/vda": {"write_bps": "1M"}}, hugetlb={"2M": "64M"})
     assert limit.io == (IoLimit(device="/dev/vda", write_bps=1 << 20),)
+    assert Sandbox(io=dict.fromkeys(["8:0"], {"read_bps": 1})).policy.get(CgroupLimit).io
     assert limit.hugetlb == (HugetlbLimit(page=2 << 20, limit=64 << 20),)
 
 

@@ -54,6 +54,9 @@ def test_above_the_high_mark_it_is_slowed_and_not_killed():
         leaf = leaf_of(box)
         held = [leaf.number(f"memory.{name}") for name in ("max", "high", "low", "min")]
         assert held == [128 << 20, 32 << 20, 8 << 20, 4 << 20]
+        place = Path(leaf.tops[0])
+        assert (place / "memory.min").read_text() == "4194304\n"  # protection ends where it is 0
+        assert (place.parent / "memory.min").read_text() == "max\n"
         below = box.run([*PYTHON, EAT.format(more=16 << 20)], capture_output=True)
         assert (below.returncode, leaf.keyed("memory.events", "high")) == (0, 0)
         above = box.run([*PYTHON, EAT.format(more=34 << 20)], capture_output=True)
