@@ -237,7 +237,7 @@ struct iso_sight { /* how to look at one system call of this machine */
 };
 
 #define ISO_TOLD_WOKEN   1 /* wake was called, or the time is over */
-#define ISO_TOLD_GONE    2 /* the last process under this listener has ended */
+#define ISO_TOLD_GONE    2 /* the last process under a listener that has counted has ended */
 #define ISO_TOLD_NEW     3 /* the first of its kind; waits for an answer */
 #define ISO_TOLD_HANDLER 4 /* waits for an answer */
 #define ISO_TOLD_KILL    5 /* the policy says that its process ends; waits for an answer */

@@ -188,8 +188,13 @@ static int take(struct iso_listener *from)
 	return 0;
 }
 
-static int gone(struct iso_listener *from, struct iso_notice *out)
+/* Most programs are refused nothing: those go without a word. */
+static int gone(struct iso_notify *n, struct iso_listener *from, struct iso_notice *out)
 {
+	if (from->total == 0) {
+		iso_drop(n, from);
+		return 0;
+	}
 	(void)close(from->fd);
 	from->fd = -1;
 	memset(out, 0, sizeof *out);
@@ -202,12 +207,12 @@ static int attend(struct iso_notify *n, struct iso_listener *from, short events,
 		  struct iso_notice *out)
 {
 	if (from->is_socket)
-		return take(from) < 0 ? gone(from, out) : 0;
+		return take(from) < 0 ? gone(n, from, out) : 0;
 	if (events & POLLIN) {
 		int r = serve(n, from, out);
-		return r < 0 ? gone(from, out) : r;
+		return r < 0 ? gone(n, from, out) : r;
 	}
-	return gone(from, out); /* POLLHUP: nobody is left under this filter */
+	return gone(n, from, out); /* POLLHUP: nobody is left under this filter */
 }
 
 /* The listeners as poll(2) takes them, the wake fd first.  NULL without memory. */
@@ -266,11 +271,12 @@ int iso_notify_next(struct iso_notify *n, int32_t timeout_ms, struct iso_notice 
 		int told = ready < 0 && errno != EINTR ? -errno : ready == 0 ? ISO_TOLD_WOKEN : 0;
 		if (ready > 0 && fds[0].revents) {
 			ssize_t got = read(n->wake_fd, &wakes, sizeof wakes);
-			told = got == sizeof wakes || errno == EAGAIN ? ISO_TOLD_WOKEN : -errno;
+			told = got == sizeof wakes || errno == EAGAIN ? 0 : -errno;
 		}
 		if (ready > 0 && told == 0) {
 			pthread_mutex_lock(&n->lock);
-			told = attend_all(n, fds, n_fds, out);
+			told = n->woken ? ISO_TOLD_WOKEN : attend_all(n, fds, n_fds, out);
+			n->woken = 0;
 			pthread_mutex_unlock(&n->lock);
 		}
 		free(fds);

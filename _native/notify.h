@@ -31,6 +31,7 @@ struct iso_program {
 struct iso_notify {
 	pthread_mutex_t lock; /* of all that follows it */
 	int32_t wake_fd;
+	int32_t woken; /* by wake; add only has the loop look again */
 	uint32_t arch;
 	int32_t lethal;
 	uint32_t n_programs;
@@ -44,6 +45,9 @@ struct iso_notify {
 
 /* The listener of a tag, or NULL; with the lock held. */
 struct iso_listener *iso_listener_of(struct iso_notify *n, uint32_t tag);
+
+/* Forget one, and close it; with the lock held. */
+void iso_drop(struct iso_notify *n, struct iso_listener *of);
 
 /* 0 or -errno; -ENOENT if the caller is gone. */
 int iso_send_answer(int32_t fd, uint64_t id, int64_t value, int32_t error, int32_t goes_on);

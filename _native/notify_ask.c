@@ -82,10 +82,19 @@ void iso_notify_close(struct iso_notify *n)
 	free(n);
 }
 
-int iso_notify_wake(struct iso_notify *n)
+/* Have the loop look at its list again. */
+static int nudge(struct iso_notify *n)
 {
 	uint64_t one = 1;
 	return write(n->wake_fd, &one, sizeof one) == sizeof one ? 0 : -errno;
+}
+
+int iso_notify_wake(struct iso_notify *n)
+{
+	pthread_mutex_lock(&n->lock);
+	n->woken = 1;
+	pthread_mutex_unlock(&n->lock);
+	return nudge(n);
 }
 
 int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag)
@@ -108,7 +117,7 @@ int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag)
 	n->listeners[n->n_listeners++] = (struct iso_listener){
 		.fd = sock, .is_socket = 1, .tag = tag};
 	pthread_mutex_unlock(&n->lock);
-	return iso_notify_wake(n);
+	return nudge(n);
 }
 
 int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts)
@@ -127,16 +136,20 @@ int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts)
 	return kinds;
 }
 
+void iso_drop(struct iso_notify *n, struct iso_listener *of)
+{
+	if (of->fd >= 0)
+		(void)close(of->fd);
+	free(of->kinds);
+	*of = n->listeners[--n->n_listeners];
+}
+
 void iso_notify_forget(struct iso_notify *n, uint32_t tag)
 {
 	pthread_mutex_lock(&n->lock);
 	struct iso_listener *of = iso_listener_of(n, tag);
-	if (of) {
-		if (of->fd >= 0)
-			(void)close(of->fd);
-		free(of->kinds);
-		*of = n->listeners[--n->n_listeners];
-	}
+	if (of)
+		iso_drop(n, of);
 	pthread_mutex_unlock(&n->lock);
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +72,32 @@ static void drain(int out, int err)
 	}
 }
 
+static int listens(const struct floor_arena *a)
+{
+	for (uint32_t i = 0; i < a->n_steps; i++)
+		if (a->steps[i].code == FL_seccomp && a->steps[i].n[0] & 8 /* NEW_LISTENER */)
+			return !a->steps[i].off;
+	return 0;
+}
+
+/* Take the listener of each program, and let go of it: nobody answers here, so what the filter would
+ * report gets ENOSYS.  A program that failed before sends none. */
+static void take_listeners(const struct floor_arena *a, int told)
+{
+	for (uint32_t i = 0; i < (a->live ? a->live : 1); i++) {
+		char byte, control[CMSG_SPACE(sizeof(int))];
+		struct iovec part = {&byte, 1};
+		struct msghdr message = {.msg_iov = &part,
+					 .msg_iovlen = 1,
+					 .msg_control = control,
+					 .msg_controllen = sizeof control};
+		if (recvmsg(told, &message, MSG_CMSG_CLOEXEC) <= 0 || !message.msg_controllen)
+			break;
+		close(*(int *)CMSG_DATA(CMSG_FIRSTHDR(&message)));
+	}
+	close(told);
+}
+
 static void check(const struct floor_arena *a, int status)
 {
 	if (!a->error && status == 0)
@@ -99,7 +126,7 @@ static int cloned(struct floor_arena *a, struct floor_options *o, int *pidfd)
 
 static uint64_t launch(struct floor_arena *a, struct floor_options *o)
 {
-	int out[2], err[2], pidfd = -1;
+	int out[2], err[2], told[2] = {-1, -1}, pidfd = -1;
 	siginfo_t info;
 
 	memset(a->stamp, 0, sizeof a->stamp);
@@ -108,11 +135,15 @@ static uint64_t launch(struct floor_arena *a, struct floor_options *o)
 	a->null_fd = open("/dev/null", O_RDONLY);
 	if (a->null_fd < 0 || pipe2(out, 0) < 0 || pipe2(err, 0) < 0)
 		floor_fail("pipe");
-	a->out_fd = out[1], a->err_fd = err[1];
+	if (listens(a) && socketpair(AF_UNIX, SOCK_SEQPACKET, 0, told) < 0)
+		floor_fail("socketpair");
+	a->out_fd = out[1], a->err_fd = err[1], a->told_fd = told[1];
 	floor_cgroup_make(a, o);
 	a->stamp[PH_cgroup] = floor_now();
 	cloned(a, o, &pidfd);
-	close(a->null_fd), close(out[1]), close(err[1]);
+	close(a->null_fd), close(out[1]), close(err[1]), close(told[1]);
+	if (told[0] >= 0)
+		take_listeners(a, told[0]);
 	drain(out[0], err[0]);
 	if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0)
 		floor_fail("waitid");

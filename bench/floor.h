@@ -25,7 +25,7 @@
  * recursive.  fs: s0 type, s1 path, s2 options, n0 attributes.  rebind: s0 path, n0 attributes, may be
  * absent.  mask: s0 path, n0 1 directory or 0 file.  attr: s0 path, n0 attributes.  hostname: s0.
  * gids, uids, unshare: n0.  join: s0 a `tasks` file, opened by the parent.  cloexec: n0 lowest.  rlimit: n0
- * which, n1 soft, n2 hard.  umask, securebits: n0.  chdir: s0.  seccomp: s1 filter.  ruleset: n0 files,
+ * which, n1 soft, n2 hard.  umask, securebits: n0.  chdir: s0.  seccomp: s1 filter, n0 flags.  ruleset: n0 files,
  * n1 network, n2 scopes.  allow_path: s0 path, n0 rights.  allow_port: n0 rights, n1 port. */
 /* clang-format off */
 #define FLOOR_STEPS(X) \
@@ -64,6 +64,7 @@ struct floor_arena {
 	const char *uid_map, *gid_map, *program;
 	int32_t error, error_step;
 	int32_t root_fd, null_fd, out_fd, err_fd, ruleset_fd;
+	int32_t told_fd;   /* where a filter's listener is sent; -1: it has none */
 	uint32_t template; /* the root was made before: only fresh steps are left */
 	uint32_t live;     /* how many programs init starts, each waited for; else one */
 	int32_t status;

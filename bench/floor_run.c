@@ -82,6 +82,7 @@ void floor_start(struct floor_arena *a)
 		if (!a->live) {
 			(void)sys(close, a->out_fd);
 			(void)sys(close, a->err_fd);
+			(void)sys(close, a->told_fd); /* -1 where there is none */
 		}
 		long r = pid < 0 ? pid : sys(wait4, pid, &a->status, 0, NULL);
 		if (r < 0)

@@ -215,8 +215,9 @@ class Job:
             self.add("uids", "caps", PROGRAM, nums=op.nums)
         elif op.code is OpCode.CAPSET:
             self.add("capset", "caps", PROGRAM)
-        elif op.code is OpCode.SECCOMP:
-            self.add("seccomp", "filter", PROGRAM, b"", op.strs[0])  # type: ignore[arg-type]
+        elif op.code in (OpCode.SECCOMP, OpCode.SECCOMP_NOTIFY):
+            filter_bytes, flags = op.strs[0], op.nums[:1]
+            self.add("seccomp", "filter", PROGRAM, b"", filter_bytes, nums=flags)  # type: ignore[arg-type]
         elif op.code is not OpCode.AMBIENT and not self.simple(op, PROGRAM):
             raise NotImplementedError(f"the floor has no step for {op.code.name}: {op.about}")
 
@@ -229,6 +230,8 @@ class Job:
                 continue
             limit, names, _ = step.args
             for name in (*names, *(each for each in ACCOUNTS if each in mounts())):
+                if controller(name) not in mounts():
+                    raise NotImplementedError(f"the floor joins cgroups of v1 only: {step.about}")
                 above = Path(mounts()[controller(name)]) / parent
                 above.mkdir(exist_ok=True)
                 leaf = os.fsencode(above / own)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
@@ -214,11 +215,19 @@ class Notifier:
 
     def counts(self, tag: int) -> tuple[list[int], int, int]:
         """(how often each kind was seen, how often any other, the sum)."""
-        numbers = ffi.new("uint64_t[]", self.KINDS + 2)
+        numbers = self.numbers()
         kinds = lib.iso_notify_counts(self.state, tag, numbers)
         if kinds < 0:
             return [], 0, 0
         return list(numbers[0:kinds]), int(numbers[kinds]), int(numbers[kinds + 1])
+
+    def knows(self, tag: int) -> bool:
+        """Whether there is a listener of that tag still."""
+        return int(lib.iso_notify_counts(self.state, tag, self.numbers())) >= 0
+
+    def numbers(self) -> Any:
+        """Room for the counts."""
+        return ffi.new("uint64_t[]", self.KINDS + 2)
 
     def forget(self, tag: int) -> None:
         """A listener that is gone."""

@@ -255,7 +255,7 @@ class Box(Observed):
 
     @property
     def namespaces(self) -> dict[str, str]:
-        """Path by kind of what programs of this box are in, while it lives; for `Namespace.of`."""
+        """Path by kind of what this box is in, while it lives; for `Namespace.of`."""
         return {kind: f"/proc/{self.pid}/ns/{name}" for kind, name in FILE_NAMES.items()}
 
     @property

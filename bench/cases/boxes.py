@@ -6,12 +6,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from bench.harness import CLOCK, Bench, Budget, Contender
-from bench.ways import oneshot, sandbox, static_true
+from bench.ways import floor, oneshot, sandbox, static_true
 
 __all__ = ["run"]
 
 POINTS = (1, 10, 100)
 FULL_POINTS = (*POINTS, 300, 1000)
+MOST = 12
 
 
 class Crowd:
@@ -40,26 +41,31 @@ class Crowd:
 
 
 def run(bench: Bench) -> None:
-    """One point after the other: a thousand boxes can't take turns with one."""
+    """One point after the other, since a thousand boxes can't take turns with one; beside each the
+    floor, which tells what of the cost is the kernel's and the machine's."""
     crowd = Crowd()
     bench.stack.callback(crowd.close)
-    program = static_true()
-    once, blocks = oneshot(program), {}
     points = FULL_POINTS if bench.full else POINTS
+    ways = {"isolate": oneshot(static_true()), "floor": floor(bench, "template").block}
+    rounds: dict[str, list[list[float]]] = {}
+    count = min(bench.scale.count, MOST)
     for number in points:
         crowd.reach(number)
-        blocks[number] = [once(bench.scale.count) for _ in range(bench.scale.rounds)]
+        for _ in range(bench.scale.rounds):
+            for way, block in ways.items():
+                rounds.setdefault(f"{way}, {number} alive", []).append(block(count))
     crowd.close()
-    contenders, rounds = [], {}
-    for number in points:
-        name = f"isolate, {number} alive"
-        rounds[name] = blocks[number]
-        contenders.append(Contender(name, once, x=float(number)))
-    first = f"isolate, {points[0]} alive"
+    contenders = [
+        Contender(f"{way}, {number} alive", block, x=float(number))
+        for way, block in ways.items()
+        for number in points
+    ]
     row = "cost per box, 1 to 1,000 alive"
     budgets = [
-        Budget(f"isolate, {number} alive", first, 1.3, row if number == points[-1] else "")
-        for number in points[1:]
-    ]
-    remark = "one point after the other, not in turns: drift of the machine is in the ratio"
+        Budget(f"{way}, {n} alive", f"{way}, {points[0]} alive", 1.3 if way == "isolate" else None,
+               row if way == "isolate" and n == points[-1] else "")
+        for n in points[1:]
+        for way in ways
+    ]  # fmt: skip
+    remark = "one point after the other: drift of the machine is in the ratio, and in the floor's"
     bench.record("one-shot, by boxes alive", contenders, rounds, budgets, [remark])

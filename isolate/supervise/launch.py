@@ -92,6 +92,7 @@ class Session:
             with parent_step("start isolate-init"):
                 self.init = self.first_init()
             self.timing = Timing(began=began, prepared=prepared, cloned=time.monotonic())
+            self.made.template = None  # init has its copy; a session may be kept for long
             steps.write_id_maps(self.init.pid, self.made)
             with parent_step("have isolate-init set the box up"):
                 self.pending = ask_set_up(self.init, self.setup_ops(), self.made.fds)

@@ -37,6 +37,7 @@ RET_ACTIONS = {0x80000000: "kill_process", 0x00050000: "errno", 0x7FC00000: "not
 ALLOWED = (0x7FFF0000, 0x7FFC0000, 0x7FC00000)  # allow, log, notify: what observing lets go on
 EPERM = 1
 OTHERS = "others"
+SWEEP = 64
 LINES = 64  # kinds of a listener whose Python line is looked for: that takes part of a millisecond
 
 
@@ -171,6 +172,7 @@ class Supervisor:
         self.logs: dict[int, Log] = {}
         self.past: tuple[Violation, ...] = ()
         self.tags = 0
+        self.sweep_at = SWEEP
         self.thread: threading.Thread | None = None
         self.closing = False
 
@@ -178,6 +180,8 @@ class Supervisor:
         """A socket for one program's listener, and its log. The socket is the caller's to close."""
         ours, theirs = socket_pair()
         with self.lock:
+            if len(self.logs) >= self.sweep_at:
+                self.sweep()
             self.tags += 1
             log = self.logs[self.tags] = Log(self.notifier, self.tags)
             self.notifier.add(ours.detach(), log.tag)
@@ -292,11 +296,21 @@ class Supervisor:
     def gone(self, tag: int) -> None:
         """The last process under a listener has ended."""
         with self.lock:
-            log = self.logs.pop(tag, None)
-            if log is not None:
-                log.settle()
-                self.past = self.remembered(log)
+            self.settle(tag)
         self.notifier.forget(tag)
+
+    def settle(self, tag: int) -> None:
+        """Keep what a log has, without it; with the lock held."""
+        log = self.logs.pop(tag, None)
+        if log is not None:
+            log.settle()
+            self.past = self.remembered(log)
+
+    def sweep(self) -> None:
+        """Let go of the logs of programs that have ended without a refusal: nobody tells that."""
+        for tag in [tag for tag in self.logs if not self.notifier.knows(tag)]:
+            self.settle(tag)
+        self.sweep_at = max(SWEEP, 2 * len(self.logs))
 
     def remembered(self, log: Log) -> tuple[Violation, ...]:
         """All that has ended, bounded; what is too much is counted together."""

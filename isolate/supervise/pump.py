@@ -21,6 +21,7 @@ from isolate.supervise.notify import Log
 from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
 from isolate.supervise.timeline import Timeline
+from isolate.supervise.violations import Violation
 
 __all__ = ["Pump", "Sink"]
 
@@ -228,8 +229,14 @@ class Pump:
 
     def obey(self, log: Log | None) -> None:
         """Stop, too, when the policy ends a process of this program for a refused call."""
-        if log is not None:
-            log.when_killed(lambda it, _: self.stop(Violated(it.syscall, it.args, "seccomp")))
+        if log is None:
+            return
+
+        def violated(seen: Violation, _: int) -> None:
+            self.stop(Violated(seen.syscall, seen.args, "seccomp"))
+            self.process.kill()  # at once: the end of a box takes a moment, and this may go on
+
+        log.when_killed(violated)
 
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.

@@ -91,7 +91,7 @@ def test_limits_of_the_command_line_hold():
     hog = "bytearray(b'x') * (300 << 20)"
     done = isolate("run", "-m", "64M", sys.executable, "-c", hog)
     assert done.returncode == 137
-    assert "LimitHit(limit='memory', used=67108864, ceiling=67108864, " in done.stderr
+    assert "LimitHit(limit='memory', used=67108864, ceiling=67108864" in done.stderr
     burn = "while True: pass"
     done = isolate("run", "--cpu-time", "0.5", sys.executable, "-c", burn)
     assert "limit='cpu_time'" in done.stderr

@@ -64,9 +64,10 @@ ROOT_OPS = {
     "open_tree": ("open /", "Chroot"),
     "mount_setattr": ("open /", "Chroot"),
     "capset": ("make capabilities inheritable", "launch"),
+    "unshare": ("show the box's cgroup as /", "CgroupLimit"),
 }
 # Calls that nothing here needs, or whose failure has another way to go on.
-HARMLESS = ["setdomainname", "dup2", "mknodat", "unshare", "vfork", "pidfd_open", "setpriority"]
+HARMLESS = ["setdomainname", "dup2", "mknodat", "vfork", "pidfd_open", "setpriority"]
 
 
 def faulty(name, number=EIO, route="run"):

@@ -298,7 +298,10 @@ def test_a_sandbox_is_held_by_both(tmp_path):
 @pytest.fixture
 def elsewhere():
     """A directory that is not below /tmp, which is writable inside."""
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parents[2], prefix="build-") as name:
+    checkout = Path(__file__).parents[2]
+    if str(checkout).startswith(("/tmp/", "/var/tmp/")):
+        pytest.skip("needs a checkout that is not below /tmp or /var/tmp")
+    with tempfile.TemporaryDirectory(dir=checkout, prefix="build-") as name:
         Path(name).chmod(0o755)  # the box's ids pass it
         yield Path(name)
 

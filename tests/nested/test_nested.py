@@ -79,7 +79,8 @@ def test_no_refusal_is_bare():
     done = found
     assert done.returncode == 0
     assert given_up <= GIVEN_UP[KIND]
-    assert set(weakened(done)) == given_up
+    # Second locks, which need no giving up, are told as well.
+    assert set(weakened(done)) - {"landlock", "reports"} == given_up
 
 
 @only("docker")

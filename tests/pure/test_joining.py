@@ -62,6 +62,16 @@ def test_a_sandbox_gets_its_own_user_namespace_after_the_join():
     assert plan.clone_flags == reborn.nums[0]
 
 
+def test_groups_are_dropped_before_a_user_namespace_that_may_deny_it():
+    plan = compile_box(Policy(joined("user", "net")), hosts.ROOT_V1)
+    assert codes(plan.joining).index(OpCode.SETGROUPS) < codes(plan.joining).index(OpCode.SETNS)
+    assert OpCode.SETGROUPS not in codes(plan.setup)
+    assert OpCode.SETRESUID in codes(plan.setup)
+    ordinary = compile_box(Policy(joined("user", "net")), hosts.ORDINARY)
+    assert OpCode.SETGROUPS not in codes(ordinary.joining)
+    assert OpCode.SETRESUID not in codes(ordinary.setup)
+
+
 def test_a_time_namespace_is_never_in_the_clone():
     plan = compile_box(Policy(joined("net") | Namespace(time=True)), hosts.ROOT_V1)
     assert not plan.joining[-1].nums[0] & CLONE_NEWTIME

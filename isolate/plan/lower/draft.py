@@ -100,9 +100,12 @@ class Draft:
 
     def counts_alone(self) -> bool:
         """Whether RLIMIT_NPROC counts processes of a box's user namespace, not all of a user's."""
+        return self.new("user") or self.joins_user()
+
+    def joins_user(self) -> bool:
+        """Whether the box is in a user namespace of somebody else's."""
         spaces = self.policy.get(Namespace)
-        joined = spaces is not None and any(kind == "user" for kind, _ in spaces.joins)
-        return self.new("user") or joined
+        return spaces is not None and any(kind == "user" for kind, _ in spaces.joins)
 
     def weaker(self, name: str, why: str) -> None:
         """A second lock that this host hasn't; the first one holds."""

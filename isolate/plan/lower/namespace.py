@@ -109,6 +109,7 @@ def lower_user(namespace: Namespace, draft: Draft) -> None:
     draft.step("id_map", "write uid_map and gid_map", namespace, uids, gids, alone)
     if alone:
         return
+    draft.op(OpCode.SETGROUPS, Phase.IDS, "drop supplementary groups", namespace, b"")
     init_ids(namespace, draft, uids[0][0], gids[0][0])
 
 
@@ -138,8 +139,8 @@ def created(namespace: Namespace, draft: Draft) -> None:
     elif "user" in kinds:
         names = "" if host.sys_admin else f" (all of {', '.join(kinds)} need it)"
         draft.lacks("user", host.user_why + names, user_hint(host))
-    joined = any(kind == "user" for kind, _ in namespace.joins)
-    able = (host.sys_admin or draft.new("user") or joined) and "clone" not in host.refused
+    has_right = host.sys_admin or draft.new("user") or draft.joins_user()
+    able = has_right and "clone" not in host.refused
     for kind in kinds[1:] if "user" in kinds else kinds:
         if "clone" in host.refused or set(NEEDS.get(kind, ())) & set(host.refused):
             draft.lacks(kind, REFUSED, SECCOMP_HINT)
@@ -167,12 +168,17 @@ def lower_joins(namespace: Namespace, draft: Draft) -> None:
     """setns in a first init, and its clone with the flags of the box. Raises: HostLacks."""
     if "setns" in draft.host.refused:
         raise HostLacks("join", "a seccomp filter around this process refuses setns", SECCOMP_HINT)
-    draft.joining.append(
-        # Before any process of those namespaces can see it.
-        Op(
-            code=OpCode.DUMPABLE, phase=Phase.NAMESPACE, about="make init not dumpable", nums=(0,)
-        )
-    )
+    as_root = draft.host.euid == 0 and draft.joins_user()
+    first: list[tuple[str, OpCode, tuple[bytes, ...]]] = [
+        # Before others there can see it.
+        ("make init not dumpable", OpCode.DUMPABLE, ())
+    ]
+    if as_root:  # before it may be denied there
+        first.append(("drop supplementary groups", OpCode.SETGROUPS, (b"",)))
+    draft.joining += [
+        Op(code=code, phase=Phase.NAMESPACE, about=about, origin=namespace, strs=strs, nums=(0,))
+        for about, code, strs in first
+    ]
     for kind in JOIN_ORDER:
         for target in (where for each, where in namespace.joins if each == kind):
             about, slot = f"join the {kind} namespace of {target}", f"ns:{kind}"
@@ -192,14 +198,13 @@ def lower_joins(namespace: Namespace, draft: Draft) -> None:
             nums=(flags,), slots=("reborn",),
         )
     )  # fmt: skip
-    if draft.host.euid == 0 and any(kind == "user" for kind, _ in namespace.joins):
+    if as_root:
         draft.reserved_ids = True  # its ids are not those that init comes with
         init_ids(namespace, draft, 0, 0)
 
 
 def init_ids(namespace: Namespace, draft: Draft, uid: int, gid: int) -> None:
     """Init's own ids in its user namespace."""
-    draft.op(OpCode.SETGROUPS, Phase.IDS, "drop supplementary groups", namespace, b"")
     draft.op(OpCode.SETRESGID, Phase.IDS, f"init: set gid {gid}", namespace, nums=(gid,))
     draft.op(OpCode.SETRESUID, Phase.IDS, f"init: set uid {uid}", namespace, nums=(uid, 1))
 

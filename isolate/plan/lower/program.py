@@ -50,7 +50,8 @@ def lower_ids(draft: Draft, keeps: bool) -> None:
     identity = draft.policy.get(Identity)
     if identity is None or not draft.reserved_ids:
         return
-    draft.op(OpCode.SETGROUPS, Phase.CREDENTIALS, "drop groups", identity, b"")
+    if not draft.joins_user():  # where it may be denied; done before
+        draft.op(OpCode.SETGROUPS, Phase.CREDENTIALS, "drop groups", identity, b"")
     draft.op(
         OpCode.SETRESGID, Phase.CREDENTIALS, f"set gid {identity.gid}", identity,
         nums=(identity.gid,),
