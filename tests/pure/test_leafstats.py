@@ -29,7 +29,7 @@ def v2(tmp_path):
     """A v2 leaf."""
     place = tmp_path / "unified"
     place.mkdir()
-    for file, text in sample("cgroup-v2-6.1.txt").items():
+    for file, text in sample("cgroup-v2-by-hand.txt").items():
         (place / file).write_text(text)
     path = str(place)
     return dict.fromkeys(("unified", "memory", "pids", "cpu", "io"), path)

@@ -45,7 +45,7 @@ def test_hits_of_memory_and_swap_together_count_on_v1():
 
 
 def test_a_v2_leaf_has_these_numbers():
-    stats = parse_v2(sample("cgroup-v2-6.1.txt"), 0.0, 0.0)
+    stats = parse_v2(sample("cgroup-v2-by-hand.txt"), 0.0, 0.0)
     memory = stats.memory
     assert (memory.current, memory.peak, memory.limit) == (30146560, 30408704, 64 << 20)
     assert (memory.anon, memory.file, memory.shmem, memory.mapped) == (
@@ -69,6 +69,20 @@ def test_a_v2_leaf_has_these_numbers():
     assert some == Stall(avg10=9.38, avg60=46.64, avg300=49.38, total=400.297459)
     assert stats.pressure.io.full.avg10 == 0.42
     assert not stats.frozen
+
+
+def test_a_recorded_v2_leaf_has_these_numbers():
+    """Of Debian's 6.1 in the VM leg."""
+    stats = parse_v2(sample("cgroup-v2-6.1.txt"), 0.0, 0.0)
+    memory = stats.memory
+    assert memory.current == memory.peak == 27291648
+    assert (memory.anon, memory.file, memory.kernel) == (23748608, 3145728, 245760)
+    assert memory.current == pytest.approx(memory.anon + memory.file + memory.kernel, abs=1 << 20)
+    assert stats.cpu.usage == pytest.approx(stats.cpu.user + stats.cpu.system, abs=1e-5)
+    assert (stats.cpu.throttled_periods, stats.cpu.throttled) == (30, 1.463621)
+    assert (stats.pids.current, stats.pids.limit, stats.pids.refused) == (1, 256, 0)
+    assert stats.io == (IoStats(device="254:16", written=3153920, writes=7),)
+    assert stats.pressure.cpu.some.avg10 == 7.96
 
 
 def test_lines_of_v1_block_devices_are_summed_by_device():
