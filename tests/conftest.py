@@ -157,7 +157,7 @@ def descriptors() -> dict[str, str]:
             continue
         if "pidfd" in target or target.endswith("isolate-init") or target == "/dev/null":
             continue
-        if target.startswith(("/proc", "/dev/pts", "/tmp/tmp")):
+        if target.startswith(("/proc", "/dev/pts", "/tmp/tmp", "mnt:")):  # mnt: templates
             continue
         found[fd] = target
     return found
