@@ -87,7 +87,9 @@ class Status:
             if not poller.poll(max(0, int(timeout * 1000))):
                 raise TimeoutError(f"isolate-init didn't answer within {timeout} s")
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(RECORD.size, socket.CMSG_SPACE(4))
+            data, ancillary, _, _ = self.sock.recvmsg(
+                RECORD.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionResetError:
             data, ancillary = b"", []
         fds = array.array("i")

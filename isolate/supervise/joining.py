@@ -140,7 +140,7 @@ def receive_pidfd(sock: socket.socket, op: Op) -> int:
     poller.register(sock, select.POLLIN)
     if not poller.poll(ANSWER_SECONDS * 1000):
         raise LaunchError(0, op, errno.ETIMEDOUT)
-    data, fds, _, _ = socket.recv_fds(sock, 1, 1)
+    data, fds, _, _ = socket.recv_fds(sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
     if data != b"r" or len(fds) != 1:
         raise LaunchError(0, op, errno.EPIPE)
     os.set_inheritable(fds[0], False)
