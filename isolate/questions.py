@@ -64,6 +64,7 @@ def who(policy: Policy, plan: Plan, host: Host) -> Who:
         owned_uid=host.euid,
         owned_gid=host.egid,
         everything=root and policy.get(CapabilitySet) is None,
+        is_init=True,
     )
 
 

@@ -64,6 +64,7 @@ class Who:
         gids: host groups that it is in.
         owned_uid, owned_gid: the same, on mounts that give the caller's files to the program.
         everything: it overrides permission bits: root outside of a user namespace.
+        is_init: it has the id of isolate-init, the only one that an ordinary user can map.
     """
 
     uid: int | None = None
@@ -71,6 +72,7 @@ class Who:
     owned_uid: int | None = None
     owned_gid: int | None = None
     everything: bool = False
+    is_init: bool = False
 
     def bits(self, node: Node, place: Place) -> int:
         """The three permission bits that count for it."""
@@ -79,8 +81,8 @@ class Who:
             return 6 | int(any_x)
         uid = self.owned_uid if place.owned else self.uid
         gids = {self.owned_gid} if place.owned else self.gids
-        if place.kind != "bind":
-            uid, gids = None, set()  # init made it, as another id
+        if place.kind != "bind":  # init made it
+            return node.mode >> (6 if self.is_init else 0) & 7
         if uid is not None and node.uid == uid:
             return node.mode >> 6 & 7
         return node.mode >> 3 & 7 if node.gid in gids else node.mode & 7
