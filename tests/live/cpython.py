@@ -49,11 +49,18 @@ EXPLAINED = {
 }
 
 
+def installed(minor):
+    """The newest of a minor version; none where the directory is not ours to read."""
+    if not os.access(PYENV, os.R_OK | os.X_OK):
+        return []
+    return sorted(PYENV.glob(f"3.{minor}.*"))[-1:]
+
+
 def pythons():
     """The interpreters that are installed here, 3.10 to 3.13, each with its `test` package."""
     found = []
     for minor in (10, 11, 12, 13):
-        for root in sorted(PYENV.glob(f"3.{minor}.*"))[-1:]:
+        for root in installed(minor):
             if (root / f"lib/python3.{minor}/test/test_os.py").is_file() or (
                 root / f"lib/python3.{minor}/test/test_os"
             ).is_dir():
