@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ def checked(policy: Policy) -> None:
     if not policy.primitives:
         raise PolicyError("confine needs at least one primitive")
 
+ENDING_SECONDS = 0.2
+
 
 def threads() -> int:
     """How many threads this process has, Python's or not. Raises: HostLacks."""
@@ -73,6 +77,10 @@ def refuse_threads(policy: Policy) -> None:
     With one thread, which is this one, no other can begin meanwhile.
     """
     single, count = of_one_thread(policy), threads()
+    end = time.monotonic() + ENDING_SECONDS
+    while single and count > 1 and threading.active_count() == 1 and time.monotonic() < end:
+        time.sleep(0.001)  # a thread that was joined may still be on its way out of the kernel
+        count = threads()
     if single and count > 1:
         raise HostLacks(
             "threads",

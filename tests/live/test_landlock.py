@@ -285,7 +285,8 @@ def test_a_sandbox_is_held_by_both(tmp_path):
     assert ("landlock", "enforced") in {(g.name, g.verdict) for g in done.guarantees}
     nested = compile_box(Sandbox(read=[tmp_path]).policy, probe()).guarantees
     [told] = [g.by for g in nested if g.name == "landlock"]
-    assert told.endswith(f"mounts alone keep from writing: {tmp_path}")
+    alone = told.partition("mounts alone keep from writing: ")[2].split(", ")
+    assert str(tmp_path) in alone  # beside it a checkout below /var/tmp, which is /tmp inside
     script = "mount -t tmpfs none /tmp 2>/dev/null && echo mounted"
     powers = {"caps": ["SYS_ADMIN"], "seccomp": False}
     tokens = [allow.Capabilities(), allow.SystemCalls()]

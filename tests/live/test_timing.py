@@ -38,7 +38,7 @@ def test_a_popen_has_it_while_it_runs():
 
 
 def test_a_bare_popen_has_it_too():
-    with Namespace(uts=True), Popen(["/bin/true"]) as process:
+    with Namespace(user=True, uts=True), Popen(["/bin/true"]) as process:
         process.wait()
         assert "clone" in process.timing and "mount" not in process.timing
 
