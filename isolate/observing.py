@@ -17,6 +17,13 @@ class Observed:
 
     session: Session
 
+    @property
+    def cgroup(self) -> dict[str, str]:
+        """The box's cgroup directory by controller: v1's on v1, on v2 the same for each of them
+        and for "unified"; empty where the box has none."""
+        leaf = self.session.made.leaf
+        return {} if leaf is None else dict(leaf.directories)
+
     def counters(self) -> Counters:
         """The cgroup's counters."""
         return self.session.counters()

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 REMOVE_SECONDS = 10.0
+MODE = 0o711  # whom the directory isn't can't open it, and so can't hold its lock
 UNLIMITED = 1 << 62
 
 
@@ -268,13 +269,13 @@ def make_leaf(
     """
     for _ in range(100):
         with suppress(FileExistsError):
-            os.mkdir(above, 0o755)
+            os.mkdir(above, MODE)
         try:
             guard = lock(above, blocking=True)
             try:
                 if prepare is not None:
                     prepare(above)
-                os.mkdir(f"{above}/{name}", 0o755)
+                os.mkdir(f"{above}/{name}", MODE)
                 held = lock(f"{above}/{name}")
             finally:
                 os.close(guard) if guard is not None else None

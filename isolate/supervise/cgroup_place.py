@@ -14,7 +14,7 @@ from contextlib import suppress
 from isolate.errors import HostLacks
 from isolate.host.cgroups import SELF, Top, command, find_top, parent_name
 from isolate.supervise import systemd_scope
-from isolate.supervise.cgroup_files import put
+from isolate.supervise.cgroup_files import MODE, put
 from isolate.supervise.cgroup_v2 import enable
 
 __all__ = ["forget", "place", "ready"]
@@ -86,6 +86,6 @@ def ready(top: str, names: tuple[str, ...]) -> str:
     above = f"{top}/{parent_name()}"
     enable(top, names)
     with suppress(FileExistsError):
-        os.mkdir(above, 0o755)
+        os.mkdir(above, MODE)
     enable(above, names)
     return above

@@ -3,6 +3,7 @@
 what stays 5 % below is not; and what was written is what the kernel holds."""
 
 import os
+import subprocess
 import sys
 import time
 
@@ -188,3 +189,24 @@ def test_nested_and_hostile_children_go_with_the_leaf():
             os.chmod(path, 0)
     assert not os.path.exists(directory)
     assert time.monotonic() - began < SECONDS
+
+
+@pytest.mark.needs("cgroup1")
+def test_another_user_can_not_hold_the_lock_of_a_leaf_or_of_its_parent():
+    """Who could, could keep boxes from being made, and dead ones from being reclaimed."""
+    text = (
+        "import os, sys\n"
+        "os.setresgid(1000, 1000, 1000); os.setresuid(1000, 1000, 1000)\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n"
+        "        os.open(path, os.O_RDONLY); print('opened', path)\n"
+        "    except PermissionError:\n"
+        "        print('refused')\n"
+    )
+    with Sandbox(mem="64M") as box:
+        assert set(box.cgroup) >= {"memory", "pids"}
+        paths = [*box.cgroup.values(), *map(os.path.dirname, box.cgroup.values())]
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", text, *paths], capture_output=True, text=True, check=True
+        )
+    assert set(done.stdout.split("\n")) == {"refused", ""}
