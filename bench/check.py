@@ -63,7 +63,7 @@ def measured(show: bool = False) -> Figures:
             show_calls(way, min(seen, key=lambda each: each.caller.total()))
     if not shutil.which("valgrind"):
         if os.environ.get("ISOLATE_MUST_WORK"):
-            raise SystemExit("valgrind is missing, and CI counts the pure part's instructions by it")
+            raise SystemExit("valgrind is missing; CI counts the pure part's instructions by it")
         print("NOT COUNTED: the pure part's instructions, since valgrind is not installed")
     else:
         python = "".join(platform.python_version_tuple()[:2])

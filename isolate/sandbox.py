@@ -79,8 +79,8 @@ def this_host() -> Host:
 @frozen(init=False, eq=False)
 class Sandbox:
     """A frozen recipe: every namespace but time, a minimal view of this machine, no capabilities,
-    no_new_privs, a seccomp filter, Landlock, a clean environment, loopback only, an id that no other
-    box has, 256 processes.
+    no_new_privs, a seccomp filter, Landlock, a clean environment, loopback only, an id that no
+    other box has, 256 processes.
 
     Args:
         *primitives: narrow the default.
