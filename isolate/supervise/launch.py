@@ -20,7 +20,7 @@ from isolate.abi.ops import STEP_READY, Record, Request
 from isolate.errors import IsolateError, LaunchError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, confined, joining, steps, stock
+from isolate.supervise import atend, channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
@@ -91,6 +91,7 @@ class Session:
         Raises: LaunchError, HostLacks; then everything is undone.
         """
         began = time.monotonic()
+        atend.opened(self)
         try:
             if self.plan.watch is not None:
                 self.supervisor = Supervisor(self.plan.watch)
@@ -168,21 +169,30 @@ class Session:
             raise InitGone("the box has ended: its `with` block is over, or this is a fork")
         return self.init
 
-    def spawn(self, program: Program, fds: Mapping[str, int], last: bool = False) -> Process:
+    def spawn(
+        self,
+        program: Program,
+        fds: Mapping[str, int],
+        last: bool = False,
+        seconds: float | None = None,
+    ) -> Process:
         """Start a program; returns when its exec has happened.
 
         Args:
             program: from `compile_program`.
             fds: "stdin", "stdout", "stderr" and "fd:N".
             last: its end ends the box.
+            seconds: for the start; then it is killed. Who shares its box can hold it up.
 
         Raises: LaunchError, InitGone.
         """
         program = confined.named_program(program, self.made.profile)
         with parent_step("have isolate-init start the program"), self.freezer.launch():
-            return self.request(program, fds, last)
+            return self.request(program, fds, last, min(ANSWER_SECONDS, seconds or ANSWER_SECONDS))
 
-    def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
+    def request(
+        self, program: Program, fds: Mapping[str, int], last: bool, seconds: float
+    ) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
         leaf_fd = self.leaf_fd("cgroup_fd")
@@ -206,7 +216,7 @@ class Session:
             if notify is not None:
                 notify.close()
         try:
-            process = self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd, seconds)
             self.spawned += 1
             process.log = log
             return process
@@ -216,9 +226,15 @@ class Session:
         finally:
             os.close(read_fd)
 
-    def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
+    def started(
+        self, ops: tuple[Op, ...], status: Status, read_fd: int, seconds: float
+    ) -> Process:
         """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
-        told = native.told(read_fd, ANSWER_SECONDS)
+        try:
+            told = native.told(read_fd, seconds)
+        except TimeoutError:
+            self.kill_start(status)
+            raise
         self.settle()
         record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
@@ -240,6 +256,18 @@ class Session:
             process.close()
             raise
         return process
+
+    def kill_start(self, status: Status) -> None:
+        """Kill a program whose set-up is held up, by somebody with the same uid, say."""
+        try:
+            record, pidfd = status.receive(0.0)
+        except (InitGone, OSError):  # not cloned yet: then only the end of all ends it
+            self.kill()
+            return
+        if pidfd is not None:
+            os.close(pidfd)
+        serial = record.status & 0xFFFFFFFF
+        self.kill_tree(Process(record.pid, -1, status, serial), wait=True)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -331,11 +359,11 @@ class Session:
 
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
+        if self.owner != os.getpid():  # a fork: the box is not ours to end, its lock may be held
+            self.closed = True
+            return
         with self.lock:
             if self.closed:
-                return
-            if self.owner != os.getpid():  # a fork: the box is not ours to end
-                self.closed = True
                 return
             try:
                 if self.pending is not None:
@@ -349,4 +377,5 @@ class Session:
                 if self.supervisor is not None:
                     self.supervisor.close()
                 self.closed = True
+                atend.closed(self)
                 self.undo.close()

@@ -58,7 +58,7 @@ def parent_step(about: str) -> Iterator[None]:
     except OSError as error:
         late = isinstance(error, TimeoutError)
         number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
+        why = f"isolate-init didn't answer: {error}" if late else None
         raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
 
 
