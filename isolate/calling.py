@@ -217,8 +217,10 @@ class Caller:
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
         with ExitStack() as stack:
-            pump, reply = self.begin(payload, stack)
+            self.start()
             before = self.session.counters()
+            pump, reply = self.begin(payload, stack)
+            pump.base = before
             end = pump.run()
             if end.lost and not pump.verdict and not pump.process.taken:
                 self.replace_ended()  # it died with the call in its queue: nothing has run

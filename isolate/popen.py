@@ -23,7 +23,7 @@ from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd, limits_with
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Outcome, judge
 from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
@@ -228,12 +228,13 @@ class Popen(subprocess.Popen[Any]):
                     else:
                         sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
                         sinks.append(sink)
+                before = baseline(place.session)
                 process = place.session.spawn(ops, names, place.last)
                 undo.callback(process.close)
                 self.pty = None if ours is None else received(ours)
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
-            meter = Meter(place.session, pump, self.interval)
+            meter = Meter(place.session, pump, before, self.interval)
             return Supervision(place, pump, undo.pop_all(), meter)
 
     def _internal_poll(self, _deadstate: Any = None, **_: Any) -> int | None:

@@ -23,7 +23,7 @@ from isolate.policy.command import Command
 from isolate.policy.fields import parse_seconds, tighter
 from isolate.policy.policy import Policy
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.timeline import timeline_interval
@@ -200,6 +200,7 @@ def run_in(
             open_output("stdout", out, ours, theirs, streams)
             open_output("stderr", err, ours, theirs, streams)
             ops = compile_program(policy, command, host)
+            before = baseline(session)
             process = session.spawn(ops, streams.given, last)
         ours.callback(process.close)
         kill = partial(session.kill_tree, process)
@@ -209,7 +210,7 @@ def run_in(
         ours.callback(pump.close)
         pump.obey(process.log)
         sinks = list(streams.sinks)
-        meter = Meter(session, pump, timeline_interval(options.timeline))
+        meter = Meter(session, pump, before, timeline_interval(options.timeline))
         seen, usage = finish(meter, last)
         streams.sinks = sinks
     outcome = judge(seen, limits)
