@@ -92,7 +92,7 @@ BY_STEP = {
     ("open_ns", errno.EEXIST): "the caller is in that user namespace already: leave \"user\" out",
     ("open_tree", errno.ENOENT): "the path must exist on this machine; see read=, write= or Chroot",
     ("open_tree", errno.EINVAL): "the file system there can't be shown under other ids (idmapped "
-    'mounts), as overlay can\'t: use another, or weaken={"ids"}',
+    "mounts), as overlay can't: use another",
     ("id_map", errno.EPERM): "an ordinary user may map only its own ids",
 }
 

@@ -74,8 +74,8 @@ def not_as_theirs(path: str) -> HostLacks:
         "ids",
         f"{path} is on {kind}, which this kernel can't show under other ids (idmapped mounts), so "
         "the box's own ids could neither write there nor would the files be yours",
-        'use a directory on another file system, as ext4, xfs, btrfs; or weaken={"ids"}: then the '
-        "program runs under your own id",
+        "use a directory on another file system (ext4, xfs, btrfs; a tmpfs from Linux 6.3 on), or "
+        "be an ordinary user, whose own id the program has",
     )
 
 
