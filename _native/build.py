@@ -28,6 +28,7 @@ CHILD_SOURCES = (
 )
 PARENT_SOURCES = (
     "plan.c",
+    "ask.c",
     "spawn.c",
     "stock.c",
     "enter.c",

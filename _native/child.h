@@ -20,6 +20,7 @@ struct iso_ctx {
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
 	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
 	int32_t outside;             /* not born in the cgroup that LEAF names */
+	uint64_t unbound;            /* what this process's bounding set is known to lack */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);

@@ -15,6 +15,7 @@
 
 static int32_t slots[2 * ISO_MAX_SLOTS];
 static int is_set_up;
+static uint64_t unbound; /* see iso_ctx */
 static uint32_t serials; /* of keepers; 0 is none */
 
 /* Everybody goes; without a pid namespace we have to see to it ourselves. */
@@ -59,6 +60,7 @@ static long prepare(struct iso_message *m, struct iso_ctx *ctx, size_t *size)
 	for (uint32_t i = 0; i < plan->n_slots; i++)
 		slots[i] = m->fds[i + 2];
 	iso_ctx_init(ctx, plan, slots);
+	ctx->unbound = unbound;
 	return 0;
 }
 
@@ -77,6 +79,7 @@ static void set_up(struct iso_message *m)
 		r = iso_run(&ctx, &record.step);
 		if (n > 0 && iso_ops(&ctx)[n - 1].code == ISO_OP_REBORN)
 			iso_tree_reopen();
+		unbound = r == 0 ? ctx.unbound : 0;
 		(void)sys(umask, mask);
 		(void)sys(munmap, ctx.plan, size);
 		/* Out of reach of ptrace and /proc/PID/mem, whatever the plan says. */

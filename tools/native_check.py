@@ -50,20 +50,22 @@ TRAPPING = ("-g", "-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
 
 
 def run_sanitized(into: Path, warnings: list[str], child: list[str]) -> bool:
-    """Build and run tests/native/test_parent.c and what runs in the caller, under sanitizers."""
+    """Build and run tests/native/test_*.c with what runs in the caller, under sanitizers."""
     flags = [*warnings, *(each for each in child if "distribute" not in each), *TRAPPING]
     folder = into / "sanitized"
     folder.mkdir()
     objects = compile_all("clang", BUILD["CHILD_SOURCES"], flags, folder)
-    sources = [ROOT / "tests" / "native" / "test_parent.c"]
-    sources += [ROOT / "_native" / name for name in BUILD["PARENT_SOURCES"]]
-    target = folder / "test_parent"
-    argv = ["clang", *warnings, *SANITIZED, "-o", target, *sources, *objects, "-lpthread"]
-    subprocess.run([str(each) for each in argv], check=True)
+    objects += compile_all("clang", BUILD["PARENT_SOURCES"], [*warnings, *SANITIZED], folder)
     seeds = sorted((ROOT / "tests" / "fuzz" / "seeds").glob("*.bin"))
     env = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([str(each) for each in (target, *seeds)], env=env, timeout=300)
-    return done.returncode == 0
+    for source in sorted((ROOT / "tests" / "native").glob("test_*.c")):
+        target = folder / source.stem
+        argv = ["clang", *warnings, *SANITIZED, "-o", target, source, *objects, "-lpthread"]
+        subprocess.run([str(each) for each in argv], check=True)
+        done = subprocess.run([str(each) for each in (target, *seeds)], env=env, timeout=300)
+        if done.returncode:
+            return False
+    return True
 
 
 def main() -> int:

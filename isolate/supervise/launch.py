@@ -24,6 +24,7 @@ from isolate.supervise import atend, channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
+from isolate.supervise.interrupts import let_in
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
@@ -34,7 +35,7 @@ from isolate.supervise.setup import (
     failure,
     parent_step,
 )
-from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.start import Init, start_init
 from isolate.supervise.timing import Timing
 from isolate.supervise.violations import Violation
 
@@ -42,18 +43,26 @@ __all__ = ["Session"]
 
 END_SECONDS = 5.0
 KEPT = 256
+KEPT_BLOBS = 16  # of a few KiB each
 T = TypeVar("T")
-BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
+Made = tuple[tuple[Op, ...], Body, dict[tuple[object, ...], Encoded]]
+BODIES: dict[int, Made] = {}
 
 
 def program_blob(program: Program) -> Encoded:
-    """The body's bytes are made once a policy; the exec's each time."""
+    """The body's bytes are made once a policy; the exec's once for the same argv, env and path."""
     found = BODIES.get(id(program.body))
     if found is None:
         if len(BODIES) >= KEPT:
             BODIES.clear()
-        BODIES[id(program.body)] = found = (program.body, encode_body(program.body))
-    return encode_program(found[1], program.exec)
+        BODIES[id(program.body)] = found = (program.body, encode_body(program.body), {})
+    _, body, blobs = found
+    blob = blobs.get(program.exec.strs)
+    if blob is None:
+        if len(blobs) >= KEPT_BLOBS:
+            blobs.clear()
+        blobs[program.exec.strs] = blob = encode_program(body, program.exec)
+    return blob
 
 
 class Session:
@@ -190,18 +199,16 @@ class Session:
         leaf_fd = self.leaf_fd("cgroup_fd")
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        blob_fd = -1
         notify, log = None, None
         try:
             named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
             if self.supervisor is not None:
                 notify, log = self.supervisor.listen()
                 named["notify"] = notify.fileno()
-            blob_fd = channel.blob_fd(blob.blob)
-            passed = [blob_fd, *(named[name] for name in blob.slots)]
+            passed = [named[name] for name in blob.slots]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
-            status = channel.ask(init.control, Request.SPAWN, passed, flags)
+            status = channel.ask(init.control, Request.SPAWN, passed, flags, blob=blob.blob)
         except BaseException:
             os.close(read_fd)
             raise
@@ -209,8 +216,6 @@ class Session:
             os.close(write_fd)
             if notify is not None:
                 notify.close()
-            if blob_fd >= 0:
-                os.close(blob_fd)
         try:
             process = self.started(program.ops, status, read_fd, seconds)
             self.spawned += 1
@@ -227,20 +232,21 @@ class Session:
     ) -> Process:
         """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
         try:
-            data = read_records(read_fd, seconds)
-        except TimeoutError:
+            with let_in():
+                told = native.told(read_fd, seconds)
+            self.settle()
+            record, pidfd = status.receive(ANSWER_SECONDS)
+        except IsolateError:
+            raise
+        except BaseException:  # it takes too long, or nobody waits for it any more
             self.kill_start(status)
             raise
-        self.settle()
-        record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
         process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            size = native.FAIL_SIZE
-            told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
                 raise failure(ops, *told[-1][:2])
             if not told or told[-1][0] != STEP_READY:

@@ -86,12 +86,8 @@ def ask_set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> Setup
     Raises: InitGone; OSError.
     """
     blob = blob_of(ops)
-    fd = channel.blob_fd(blob.blob)
-    try:
-        passed = [fd, *(fds[name] for name in blob.slots)]
-        return Setup(ops, channel.ask(init.control, Request.SETUP, passed))
-    finally:
-        os.close(fd)
+    passed = [fds[name] for name in blob.slots]
+    return Setup(ops, channel.ask(init.control, Request.SETUP, passed, blob=blob.blob))
 
 
 def set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> InitRecord:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import threading
@@ -155,21 +154,6 @@ class Init:
             self.pidfd = -1
 
 
-def read_records(fd: int, seconds: float | None = None) -> bytes:
-    """Everything, when the last writer is gone (exec or death): one wake-up, whatever they write.
-
-    Raises: TimeoutError.
-    """
-    poller = select.poll()
-    poller.register(fd, 0)  # the end is always told
-    if not poller.poll(None if seconds is None else seconds * 1000):
-        raise TimeoutError(f"no end of set-up within {seconds} s")
-    data = b""
-    while chunk := os.read(fd, 4096):
-        data += chunk
-    return data
-
-
 def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     """Start isolate-init in new namespaces.
 
@@ -206,8 +190,7 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
         os.close(write_fd)
     init = Init(pid, pidfd, ours)
     try:
-        data = read_records(read_fd)
-        check_started(ops, data)
+        check_started(ops, native.told(read_fd, None))
     except BaseException:
         init.close()
         raise
@@ -216,10 +199,8 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     return init
 
 
-def check_started(ops: tuple[Op, ...], data: bytes) -> None:
-    """One READY record and nothing more: the exec happened."""
-    size = native.FAIL_SIZE
-    records = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
+def check_started(ops: tuple[Op, ...], records: list[tuple[int, int, int]]) -> None:
+    """One READY record and nothing more: the exec happened. Raises: LaunchError."""
     if len(records) == 1 and records[0][1] == 0:
         return
     step, error, _ = records[-1] if records else (0, 32, 0)
