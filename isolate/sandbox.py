@@ -192,23 +192,33 @@ class Sandbox:
         """A live box; close it."""
         return Box(self)
 
-    @whole
     def __enter__(self) -> Box:
-        box = Box(self)
-        blocks.entered(self, box, sys._getframe(2))
-        ambient.push(box)
-        return box
+        box: Box | None = None
+        try:
+            with held_back():
+                box = Box(self)
+                blocks.entered(self, box, sys._getframe(1))
+                ambient.push(box)
+            return box
+        except BaseException:  # a signal that was held back, say: the block doesn't begin
+            if box is not None:
+                self.leave(box)
+            raise
 
     @whole
+    def leave(self, box: Box) -> None:
+        """End the block of a box."""
+        blocks.forget(box)
+        ambient.forget(box)
+        box.close()
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        box = blocks.left(self, sys._getframe(2))
-        ambient.forget(box)
-        box.close()
+        self.leave(blocks.of(self, sys._getframe(1)))
 
 
 def threads(policy: Policy) -> dict[str, str]:
