@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: PT012  what raises is the end of a block
-"""What holds signals back: nothing raises inside, all comes afterwards, handlers stay as they were."""
+"""What holds signals back: nothing raises inside, all comes later, handlers stay their own."""
 
 import contextvars
 import signal
