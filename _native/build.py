@@ -25,6 +25,7 @@ CHILD_SOURCES = (
     "child_overlay.c",
     "child_pty.c",
     "child_root.c",
+    "child_steward.c",
 )
 PARENT_SOURCES = (
     "plan.c",

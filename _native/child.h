@@ -90,7 +90,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(STEWARD, steward) X(SECCOMP_NOTIFY, seccomp_notify) \
 	X(OVERLAY, overlay) X(PTY, pty) X(UNPACK, unpack)
 /* clang-format on */
 
@@ -104,6 +104,9 @@ long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode);
 long iso_is_dir(long fd);
+
+/* From child_lsm.c: 0 if an attr file of /proc shows that label, or -errno. */
+long iso_same_label(long fd, const char *want, uint32_t len);
 
 /* From child_root.c. */
 long iso_become_root(struct iso_ctx *ctx, long fd);

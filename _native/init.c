@@ -76,8 +76,12 @@ static void set_up(struct iso_message *m)
 		ctx.proc_fd = iso_tree_fd();
 		long mask = sys(umask, 0);
 		uint32_t n = ctx.plan->n_ops;
+		int was_first = sys(getpid) == 1;
 		r = iso_run(&ctx, &record.step);
-		if (n > 0 && iso_ops(&ctx)[n - 1].code == ISO_OP_REBORN)
+		uint16_t last = n > 0 ? iso_ops(&ctx)[n - 1].code : 0;
+		if (last == ISO_OP_STEWARD && was_first) /* we are its copy */
+			iso_be_steward();
+		if (last == ISO_OP_REBORN || last == ISO_OP_STEWARD)
 			iso_tree_reopen();
 		unbound = r == 0 ? ctx.unbound : 0;
 		(void)sys(umask, mask);
@@ -189,7 +193,7 @@ static void on_signal(int32_t signal_fd)
 {
 	struct signalfd_siginfo info;
 	while (sys(read, signal_fd, &info, sizeof info) == sizeof info)
-		if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || sys(getpid) != 1))
+		if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || !iso_owns_all()))
 			iso_forward((int)info.ssi_signo);
 	iso_reap();
 	if (iso_last() >= 0)

@@ -120,7 +120,11 @@ struct iso_op {
 #define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 /* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
 #define ISO_OP_REBORN            60
-#define ISO_OP_LAST              60 /* codes below it without a step are refused */
+/* s0: "changeprofile NAME" or "stack NAME", to the first process's attr/apparmor/current, none: no
+ * profile; s1: "NAME (MODE)", read back from it: init clones itself, the copy goes on as init, and the
+ * first one only waits for its end; the last op of a set-up */
+#define ISO_OP_STEWARD           64
+#define ISO_OP_LAST              64 /* codes below it without a step are refused */
 
 /* A filter may refuse what set-up itself still calls.  Then those calls carry this in the upper half
  * of an argument that the kernel takes as an int; the last filter closes that door again. */

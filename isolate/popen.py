@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -283,7 +284,12 @@ class Popen(subprocess.Popen[Any]):
     def send_signal(self, sig: int) -> None:
         """By pidfd; nothing happens if it has ended."""
         if self.poll() is None and self.supervision:
-            self.supervision.pump.process.send_signal(sig)
+            try:
+                self.supervision.pump.process.send_signal(sig)
+            except PermissionError:
+                if sig != signal.SIGKILL:
+                    raise
+                self.supervision.pump.kill()  # an AppArmor profile takes no signal from us (ADR 18)
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the terminal's size; the program is told by SIGWINCH. Raises: PolicyError."""

@@ -139,6 +139,7 @@ class Session:
         try:
             with parent_step("have isolate-init set the box up"):
                 record = pending.settle()
+                confined.confirm_first(pending.ops, self.alive)
         except BaseException:
             self.close()
             raise
@@ -155,7 +156,7 @@ class Session:
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
         ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
-        return self.present(ops)
+        return confined.named(self.present(ops), self.made.profile)
 
     def present(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Ops without those whose object is optional, and not there."""
@@ -254,7 +255,7 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
-            confined.confirm(ops, process)
+            confined.confirm(ops, process, partial(self.kill_tree, process, wait=True))
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()

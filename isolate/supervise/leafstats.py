@@ -121,12 +121,9 @@ def read_tree(init_pid: int) -> Stats:
     init = processes.get(init_pid)
     if init is None:
         return Stats(at=at, monotonic=monotonic, source="proc")
-    inside = [
-        each
-        for each in proctree.below(init_pid, processes.values())
-        if not proctree.is_keeper(each, init_pid)
-    ]
-    usage = init.reaped + sum(each.cpu + each.reaped for each in inside)
+    inside, own = proctree.inhabitants(init_pid, processes.values())
+    usage = init.reaped + sum(each.reaped for each in own)
+    usage += sum(each.cpu + each.reaped for each in inside)
     return Stats(
         at=at,
         monotonic=monotonic,

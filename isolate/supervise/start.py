@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
 from attrs import Factory, define
@@ -116,6 +117,12 @@ def start_plan(clone_flags: int) -> tuple[tuple[Op, ...], Encoded]:
     return tuple(ops), encode(tuple(ops), clone_flags)
 
 
+def hang_up(control: socket.socket) -> None:
+    """Who serves the other end goes then, and its box with it."""
+    with suppress(OSError):  # closed, or gone by itself
+        control.shutdown(socket.SHUT_RDWR)
+
+
 @define
 class Init:
     """A running isolate-init: its pidfd, and the socket that takes requests."""
@@ -134,6 +141,8 @@ class Init:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 return
+            except PermissionError:  # its AppArmor profile takes no signal from us (ADR 18)
+                hang_up(self.control)
 
     def reap(self) -> None:
         """Wait until it is dead and no zombie. Somebody's waitpid(-1) may have been faster."""
