@@ -26,6 +26,7 @@ from isolate.supervise.launch import Session
 from isolate.supervise.meter import Meter
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.setup import parent_step
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.usage import Usage
 
@@ -194,11 +195,12 @@ def run_in(
     streams = Streams({}, [])
     with ExitStack() as ours:
         with ExitStack() as theirs:
-            open_stdin(options, theirs, streams)
-            if streams.stdin_fd >= 0:
-                ours.callback(close_if_open, streams)
-            open_output("stdout", out, ours, theirs, streams)
-            open_output("stderr", err, ours, theirs, streams)
+            with parent_step("open the program's streams"):
+                open_stdin(options, theirs, streams)
+                if streams.stdin_fd >= 0:
+                    ours.callback(close_if_open, streams)
+                open_output("stdout", out, ours, theirs, streams)
+                open_output("stderr", err, ours, theirs, streams)
             ops = compile_program(policy, command, host)
             process = session.spawn(ops, streams.given, last)
         ours.callback(process.close)
