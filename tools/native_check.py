@@ -50,7 +50,11 @@ TRAPPING = ("-g", "-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
 
 
 # Each program of tests/native: its further sources, and whether it takes the seeds.
-PROGRAMS = {"test_parent": ((), True), "test_notify": (("callers",), False)}
+PROGRAMS = {
+    "test_parent": ((), True),
+    "test_notify": (("callers",), False),
+    "test_ask": ((), False),
+}
 
 
 def run_sanitized(into: Path, warnings: list[str], child: list[str]) -> bool:

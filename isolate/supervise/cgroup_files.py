@@ -38,6 +38,8 @@ __all__ = [
     "reclaim",
     "remove_tree",
     "swap_exists",
+    "value_of",
+    "whole",
 ]
 
 REMOVE_SECONDS = 10.0
@@ -76,16 +78,26 @@ def get(directory: str, file: str) -> str:
     return b"".join(chunks).decode("ascii", "replace")
 
 
-def number(directory: str, file: str) -> int:
-    """A control file that holds one number; "max" is a very large one."""
-    text = get(directory, file).strip()
+def whole(text: str) -> int:
+    """The one number of a control file; "max" is a very large one."""
+    text = text.strip()
     return UNLIMITED if text == "max" else int(text)
 
 
-def keyed(directory: str, file: str, key: str) -> int:
-    """The number behind `key` in a file of "key value" lines, 0 if absent."""
-    match = re.search(rf"^{re.escape(key)} (\d+)$", get(directory, file), re.MULTILINE)
+def value_of(key: str, text: str) -> int:
+    """The number behind `key` in lines of "key value", 0 if absent."""
+    match = re.search(rf"^{re.escape(key)} (\d+)$", text, re.MULTILINE)
     return int(match[1]) if match else 0
+
+
+def number(directory: str, file: str) -> int:
+    """A control file that holds one number; "max" is a very large one. Raises: OSError."""
+    return whole(get(directory, file))
+
+
+def keyed(directory: str, file: str, key: str) -> int:
+    """The number behind `key` in a file of "key value" lines, 0 if absent. Raises: OSError."""
+    return value_of(key, get(directory, file))
 
 
 def put_checked(directory: str, file: str, value: int, slack: int = 0) -> None:
@@ -266,7 +278,7 @@ def remove_tree(directory: str, kill: Callable[[], None] | None = None) -> None:
 
 
 def made_and_locked(directory: str) -> int | None:
-    """A new directory's lock; None if somebody else was faster. Raises: OSError; then it is gone."""
+    """A new directory's lock; None if somebody has it. Raises: OSError; then it is gone again."""
     os.mkdir(directory, MODE)
     try:
         return lock(directory)

@@ -28,7 +28,7 @@ from isolate.supervise.channel import socket_pair
 from isolate.supervise.handlers import Desk
 from isolate.supervise.pyframe import locate
 from isolate.supervise.threads import start_thread
-from isolate.supervise.violations import Violation, described, merged, name_on, scalars
+from isolate.supervise.violations import Violation, abi_on, described, merged, name_on, scalars
 
 __all__ = ["Log", "Supervisor"]
 
@@ -249,14 +249,16 @@ class Supervisor:
         if not self.notifier.waits(notice):
             inside, where = "0", None  # the number may be somebody else's by now
         known = params(name)
+        abi = abi_on(notice.arch, notice.nr, self.arch)
         found = Violation(
             syscall=name,
             args=notice.args if known is None else notice.args[: len(known)],
-            decoded=described(name, notice.args, notice.data),
+            decoded=described(name, notice.args, () if abi else notice.data),  # strings: own ABI
             pid=int(inside),
             action=action or (ALLOW if self.goes_on(notice) else as_action(notice.action)),
             where=where,
             handled=action is not None,
+            abi=abi,
         )
         if not self.watch.observe:
             LOG.info("refused in the box: %s", found)

@@ -11,6 +11,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from attrs import Factory, define
 
@@ -20,6 +21,7 @@ from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.notify import Log
 from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
+from isolate.supervise.setup import watching
 from isolate.supervise.timeline import Timeline
 from isolate.supervise.violations import Violation
 
@@ -234,10 +236,12 @@ class Pump:
 
         def violated(seen: Violation, _: int) -> None:
             self.stop(Violated(seen.syscall, seen.args, "seccomp"))
-            self.process.kill()  # at once: the end of a box takes a moment, and this may go on
+            with suppress(PermissionError):  # its AppArmor profile takes no signal: the box ends
+                self.process.kill()  # at once: the end of a box takes a moment, and this may go on
 
         log.when_killed(violated)
 
+    @watching("read what the program has written")
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def attempt(route):
     except IsolateError as error:
         return {"error": type(error).__name__, "text": str(error)}
     except BaseException as error:
-        return {"error": type(error).__name__, "text": repr(error), "bare": True}
+        where = traceback.format_tb(error.__traceback__)[-3:]
+        return {"error": type(error).__name__, "text": repr(error), "bare": True, "where": where}
 
 
 def told(fd, result):
