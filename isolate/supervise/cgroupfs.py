@@ -20,6 +20,7 @@ from isolate.host.cgroups import parent_name
 from isolate.policy.cgroup import CgroupLimit
 from isolate.supervise import cgroup_place, cgroup_v1, cgroup_v2
 from isolate.supervise.cgroup_files import (
+    TROUBLE,
     get,
     kill_in,
     lock,
@@ -274,6 +275,8 @@ def create(
             add_v2(leaf, name, new, limit, init_uid)
     except OSError as error:
         leaf.close()
+        if error.errno in TROUBLE:
+            raise
         raise HostLacks("cgroup", f"making {name}: {error}") from error
     except BaseException:
         leaf.close()

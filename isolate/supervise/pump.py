@@ -22,6 +22,7 @@ from isolate.supervise.interrupts import let_in
 from isolate.supervise.notify import Log
 from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
 from isolate.supervise.process import End, Process
+from isolate.supervise.setup import watching
 from isolate.supervise.timeline import Timeline
 from isolate.supervise.violations import Violation
 
@@ -242,6 +243,7 @@ class Pump:
 
         log.when_killed(violated)
 
+    @watching("read what the program has written")
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.
 
