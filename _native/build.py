@@ -25,9 +25,11 @@ CHILD_SOURCES = (
     "child_overlay.c",
     "child_pty.c",
     "child_root.c",
+    "child_steward.c",
 )
 PARENT_SOURCES = (
     "plan.c",
+    "ask.c",
     "spawn.c",
     "stock.c",
     "enter.c",

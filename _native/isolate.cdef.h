@@ -79,7 +79,7 @@ struct iso_op {
 #define ISO_OP_NICE              29 /* n0: -20..19 as two's complement */
 #define ISO_OP_CHDIR             30 /* s0 */
 #define ISO_OP_SECUREBITS        31 /* n0 */
-#define ISO_OP_BOUNDING          32 /* n0: mask that stays */
+#define ISO_OP_BOUNDING          32 /* n0: mask that stays; what init has dropped is passed over */
 #define ISO_OP_CAPSET            33 /* n0: effective; n1: permitted; n2: inheritable */
 #define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
 #define ISO_OP_NO_NEW_PRIVS      35
@@ -120,7 +120,11 @@ struct iso_op {
 #define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 /* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
 #define ISO_OP_REBORN            60
-#define ISO_OP_LAST              60 /* codes below it without a step are refused */
+/* s0: "changeprofile NAME" or "stack NAME", to the first process's attr/apparmor/current, none: no
+ * profile; s1: "NAME (MODE)", read back from it: init clones itself, the copy goes on as init, and the
+ * first one only waits for its end; the last op of a set-up */
+#define ISO_OP_STEWARD           64
+#define ISO_OP_LAST              64 /* codes below it without a step are refused */
 
 /* A filter may refuse what set-up itself still calls.  Then those calls carry this in the upper half
  * of an argument that the kernel takes as an int; the last filter closes that door again. */
@@ -214,6 +218,17 @@ int iso_make_spaces(int32_t *net_fd, int32_t *ipc_fd);
 /* Run the plan's ops in the calling thread, without exec: confine(), and a zygote's child.
  * 0, or -errno with *step = the op that failed. */
 int iso_enter(void *blob, size_t size, const int32_t *slots, uint32_t n_slots, uint32_t *step);
+
+/* Send a request to isolate-init, with a new status socket, the plan if there is one, and further
+ * descriptors.  Our end of the status socket, or -errno. */
+int iso_ask(int32_t control, const struct iso_request *request, const void *blob, size_t size,
+	    const int32_t *fds, uint32_t n_fds);
+/* Wait for a record (timeout_ms -1: for ever).  1, and the descriptor that came with it or -1; 0: init
+ * is gone; -ETIMEDOUT; -EINTR: a signal came first; or -errno. */
+int iso_answer(int32_t status_fd, int32_t timeout_ms, struct iso_record *out, int32_t *passed_fd);
+/* Wait until every writer of a record pipe is gone (by exec or death), whatever they write: how many
+ * records there are, at most `most`, or -errno as above. */
+int iso_told(int32_t record_fd, int32_t timeout_ms, struct iso_fail *out, uint32_t most);
 
 /* ---- refused calls, seen by user notification (notify.c) ----------------------------------
  * One supervisor a session.  A listener has a tag, a table of ISO_SEEN_KINDS kinds of refused calls,

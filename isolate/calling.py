@@ -29,6 +29,7 @@ from isolate.errors import (
     TimeLimitExceeded,
 )
 from isolate.host.facts import Host
+from isolate.host.probe import absolute
 from isolate.plan.compile import compile_program
 from isolate.policy.command import Command
 from isolate.policy.policy import Policy
@@ -147,13 +148,14 @@ class Caller:
             self.log_fd = os.memfd_create("isolate-worker-log", os.MFD_CLOEXEC)
             try:
                 python = self.host.python
-                path = [each for each in map(os.path.abspath, sys.path) if os.path.exists(each)]
+                path = [each for each in map(absolute, sys.path) if os.path.exists(each)]
                 argv = protocol.argv(python.executable, path)
                 command = Command(argv, self.env, self.cwd, (3,))
                 fds = {"stdin": null, "stdout": null, "stderr": self.log_fd}
                 fds["fd:3"] = theirs.fileno()
                 ops = compile_program(self.policy, command, self.host)
-                self.server = self.session.spawn(ops, fds)
+                wall = self.session.plan.limits.wall
+                self.server = self.session.spawn(ops, fds, seconds=wall)
                 if self.server.log is not None:
                     self.server.log.when_killed(self.on_kill)
             except BaseException:
@@ -200,7 +202,7 @@ class Caller:
         """What the server said before it died, bounded; text from inside."""
         if self.log_fd < 0:
             return ""
-        text = os.pread(self.log_fd, 4000, 0).decode("utf-8", "replace").strip()
+        text = protocol.told(os.pread(self.log_fd, 4000, 0).decode("utf-8", "replace").strip())
         return f"; its last words: {text}" if text else ""
 
     def call(self, fn: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -217,8 +219,10 @@ class Caller:
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
         with ExitStack() as stack:
-            pump, reply = self.begin(payload, stack)
+            self.start()
             before = self.session.counters()
+            pump, reply = self.begin(payload, stack)
+            pump.base = before
             end = pump.run()
             if end.lost and not pump.verdict and not pump.process.taken:
                 self.replace_ended()  # it died with the call in its queue: nothing has run
@@ -375,4 +379,5 @@ def raise_limit(outcome: Outcome) -> None:
     if isinstance(outcome, TimedOut):
         raise TimeLimitExceeded("timeout", None, outcome.limit)
     if isinstance(outcome, LimitHit):
-        raise ERRORS[outcome.limit](outcome.limit, outcome.used, outcome.ceiling)
+        kind = ERRORS.get(outcome.limit, LimitExceeded)  # swap has no class of its own
+        raise kind(outcome.limit, outcome.used, outcome.ceiling)

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -20,9 +24,9 @@ from isolate.plan.compile import compile_program
 from isolate.policy import ambient
 from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
-from isolate.running import caller_fd, limits_with
+from isolate.running import caller_fd, limits_with, refuse
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Outcome, judge
 from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
@@ -35,23 +39,6 @@ from isolate.terminal import Terminal, no_other_streams, received, terminal_sock
 __all__ = ["Place", "Popen"]
 
 DELIVERY_SECONDS = 2.0
-REFUSED = {
-    "preexec_fn": "nothing of the caller runs inside",
-    "shell": 'give ["/bin/sh", "-c", script]',
-    "executable": "argv[0] names the program",
-    "startupinfo": "it is of Windows",
-    "creationflags": "it is of Windows",
-    "user": "give uid= to Sandbox",
-    "group": "give gid= to Sandbox",
-    "extra_groups": "a box has none",
-    "process_group": "each program has a session of its own",
-    "start_new_session": "each program has a session of its own",
-    "umask": "give Identity(umask=...) to Sandbox",
-    "close_fds": "all descriptors but pass_fds are closed, always",
-    "restore_signals": "all handlers are reset, always",
-}
-
-
 @define
 class Place:
     """Where a program starts: a session that is up, and whether the box ends with the program."""
@@ -161,8 +148,7 @@ class Popen(subprocess.Popen[Any]):
         place: Callable[[], Place] | None = None,
         **options: Any,
     ) -> None:
-        for name in REFUSED.keys() & options.keys():
-            raise PolicyError(f"Popen takes no {name}: {REFUSED[name]}")
+        refuse(options)
         self.find_place = place or ambient.verb("place")
         self.timeout = timeout
         self.interval = timeline_interval(timeline)
@@ -227,12 +213,13 @@ class Popen(subprocess.Popen[Any]):
                     else:
                         sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
                         sinks.append(sink)
-                process = place.session.spawn(ops, names, place.last)
+                before = baseline(place.session)
+                process = place.session.spawn(ops, names, place.last, limits.wall)
                 undo.callback(process.close)
                 self.pty = None if ours is None else received(ours)
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
-            meter = Meter(place.session, pump, self.interval)
+            meter = Meter(place.session, pump, before, self.interval)
             return Supervision(place, pump, undo.pop_all(), meter)
 
     def _internal_poll(self, _deadstate: Any = None, **_: Any) -> int | None:
@@ -295,7 +282,12 @@ class Popen(subprocess.Popen[Any]):
     def send_signal(self, sig: int) -> None:
         """By pidfd; nothing happens if it has ended."""
         if self.poll() is None and self.supervision:
-            self.supervision.pump.process.send_signal(sig)
+            try:
+                self.supervision.pump.process.send_signal(sig)
+            except PermissionError:
+                if sig != signal.SIGKILL:
+                    raise
+                self.supervision.pump.kill()  # an AppArmor profile takes no signal from us (ADR 18)
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the terminal's size; the program is told by SIGWINCH. Raises: PolicyError."""
@@ -312,11 +304,37 @@ class Popen(subprocess.Popen[Any]):
             self.thread.join()
 
     def __del__(self, *_: Any, **__: Any) -> None:
-        super().__del__()
+        # subprocess keeps such a one alive to reap it later; here a thread does that.
+        if self.supervision is not None and not self.supervision.ended.is_set():
+            told = f"a program in a box is still running: {self.args!r:.200}"
+            warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
         if self.supervision is not None and self.supervision.place.last:
-            self.supervision.abandoned.set()
-            if not self.supervision.ended.is_set():
-                self.supervision.place.session.kill()
+            names = [name for name in ("stdout", "stderr", "stdin") if held(vars(self), name)]
+            if names:  # `for line in popen(...).stdout`: the box ends when that goes, too
+                stream = getattr(self, names[0])
+                weakref.finalize(stream, abandon, self.supervision).atexit = False
+            else:
+                abandon(self.supervision)
+
+
+def holders(attributes: dict[str, Any], name: str) -> int:
+    """How many hold an attribute's value, and this look at it."""
+    return sys.getrefcount(attributes[name])
+
+
+NOBODY = holders({"stream": object()}, "stream")
+
+
+def held(attributes: dict[str, Any], name: str) -> bool:
+    """Whether somebody else has a stream of ours, and may still read it."""
+    return attributes.get(name) is not None and holders(attributes, name) > NOBODY
+
+
+def abandon(supervision: Supervision) -> None:
+    """Nobody can read or ask any more: the box ends."""
+    supervision.abandoned.set()
+    if not supervision.ended.is_set():
+        supervision.place.session.kill()
 
 
 def passed_on(

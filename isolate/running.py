@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field, fields, frozen
 
 from isolate.completed import Completed, return_code
 from isolate.errors import PolicyError
@@ -23,13 +23,46 @@ from isolate.policy.command import Command
 from isolate.policy.fields import parse_seconds, tighter
 from isolate.policy.policy import Policy
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.usage import Usage
 
-__all__ = ["RunOptions", "fd_of", "run_in"]
+__all__ = ["RunOptions", "caller_fd", "fd_of", "limits_with", "refuse", "run_in"]
+
+
+REFUSED = {
+    "preexec_fn": "nothing of the caller runs inside",
+    "shell": 'give ["/bin/sh", "-c", script]',
+    "executable": "argv[0] names the program",
+    "startupinfo": "it is of Windows",
+    "creationflags": "it is of Windows",
+    "user": "give uid= to Sandbox",
+    "group": "give gid= to Sandbox",
+    "extra_groups": "a box has none",
+    "process_group": "each program has a session of its own",
+    "start_new_session": "each program has a session of its own",
+    "umask": "give Identity(umask=...) to Sandbox",
+    "close_fds": "all descriptors but pass_fds are closed, always",
+    "restore_signals": "all handlers are reset, always",
+}
+# Values that ask for what is done anyway, as callers of subprocess write them out.
+AS_ALWAYS = {
+    **dict.fromkeys(("close_fds", "restore_signals"), (True,)),
+    **dict.fromkeys(("shell", "creationflags"), (False,)),
+    **dict.fromkeys(("start_new_session",), (True, False)),
+    "umask": (-1,),
+    "process_group": (None, -1),
+}
+
+
+def refuse(options: dict[str, Any]) -> None:
+    """Take out what asks for nothing; Raises: PolicyError for the rest that a box has not."""
+    for name in REFUSED.keys() & options.keys():
+        if options[name] not in AS_ALWAYS.get(name, (None,)):
+            raise PolicyError(f"a box takes no {name}: {REFUSED[name]}")
+        del options[name]
 
 
 def timeline_checked(owner: object, attribute: object, value: Any) -> None:
@@ -56,6 +89,16 @@ class RunOptions:
     env: Mapping[str, str] | None = None
     timeline: Any = field(default=None, validator=timeline_checked)
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> RunOptions:
+        """From keywords. Raises: PolicyError for one that `run` has not, with what to do."""
+        given = dict(options)
+        refuse(given)
+        names = [each.name for each in fields(cls)]
+        for name in given.keys() - set(names):
+            raise PolicyError(f"run has no {name}=; it has {', '.join(names)}")
+        return cls(**given)
+
     @property
     def is_text(self) -> bool:
         """Whether streams are str."""
@@ -76,7 +119,11 @@ class RunOptions:
             if not self.is_text:
                 raise PolicyError("input is str; say text=True, or give bytes")
             return self.input.encode(self.encoding or "utf-8", self.errors or "strict")
-        return bytes(self.input)
+        try:
+            return bytes(memoryview(self.input))
+        except TypeError as error:
+            kind = type(self.input).__name__
+            raise PolicyError(f"input must be bytes, or str with text=True, not {kind}") from error
 
 
 def fd_of(target: Any, default: Any) -> int:
@@ -95,13 +142,17 @@ def fd_of(target: Any, default: Any) -> int:
 
 
 def caller_fd(name: str) -> int:
-    """The caller's sys.stdout or sys.stderr, flushed; -1 if it has no descriptor."""
+    """The caller's sys.stdout or sys.stderr, flushed; one that is no file stands for 1 or 2.
+
+    -1 where Python was started without: then that number is some other file's of ours.
+    """
     stream = getattr(sys, name)
     try:
         stream.flush()
         return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
-        return 1 if name == "stdout" else 2
+        number = 1 if name == "stdout" else 2
+        return -1 if getattr(sys, f"__{name}__") is None else number
 
 
 @define
@@ -200,7 +251,8 @@ def run_in(
             open_output("stdout", out, ours, theirs, streams)
             open_output("stderr", err, ours, theirs, streams)
             ops = compile_program(policy, command, host)
-            process = session.spawn(ops, streams.given, last)
+            before = baseline(session)
+            process = session.spawn(ops, streams.given, last, limits.wall)
         ours.callback(process.close)
         kill = partial(session.kill_tree, process)
         pump = Pump(process, limits, kill, session.counters, streams.sinks)
@@ -209,7 +261,7 @@ def run_in(
         ours.callback(pump.close)
         pump.obey(process.log)
         sinks = list(streams.sinks)
-        meter = Meter(session, pump, timeline_interval(options.timeline))
+        meter = Meter(session, pump, before, timeline_interval(options.timeline))
         seen, usage = finish(meter, last)
         streams.sinks = sinks
     outcome = judge(seen, limits)

@@ -7,13 +7,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any
 
 from attrs import evolve, field, frozen
 
+from isolate import blocks
 from isolate.calling import Caller
 from isolate.completed import Completed
 from isolate.composition import accounted, compose
@@ -26,6 +28,7 @@ from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
+from isolate.policy.base import Primitive
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.command import CLEAN_ENV, Command
@@ -76,7 +79,7 @@ def this_host() -> Host:
     return host
 
 
-@frozen(init=False, eq=False)
+@frozen(init=False)
 class Sandbox:
     """A frozen recipe: every namespace but time, a minimal view of this machine, no capabilities,
     no_new_privs, a seccomp filter, Landlock, a clean environment, loopback only, an id that no
@@ -101,7 +104,7 @@ class Sandbox:
     """
 
     policy: Policy = field()
-    env: Mapping[str, str] = field()
+    variables: tuple[tuple[Any, Any], ...] = field()
     cwd: str | None = field()
     timeline: float | bool | None = field()
 
@@ -124,11 +127,24 @@ class Sandbox:
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
         cwd = short.get("cwd") or ("/tmp" if policy.get(Chroot) is not None else None)
-        self.__attrs_init__(policy, env, cwd, timeline_interval(timeline))
+        self.__attrs_init__(policy, tuple(env.items()), cwd, timeline_interval(timeline))
+
+    @property
+    def env(self) -> dict[Any, Any]:
+        """The environment of its programs; a copy."""
+        return dict(self.variables)
+
+    @property
+    def in_force(self) -> Policy:
+        """The policy, narrowed by the primitives whose blocks we are in (law 3)."""
+        policy = self.policy
+        for item in ambient.collected():
+            policy = policy | item if isinstance(item, Primitive) else policy
+        return policy
 
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
-        wanted = RunOptions(**{"timeline": self.timeline, **options})
+        wanted = RunOptions.of({"timeline": self.timeline, **options})
         Command(argv)  # mistakes are told before anything starts
         host, policy = this_host(), self.counted(wanted.timeline)
         session = Session(compile_box(policy, host)).start()
@@ -151,7 +167,8 @@ class Sandbox:
 
     def counted(self, timeline: Any) -> Policy:
         """The policy; where a timeline is wanted, with what it shows."""
-        return self.policy if timeline_interval(timeline) is None else accounted(self.policy)
+        policy = self.in_force
+        return policy if timeline_interval(timeline) is None else accounted(policy)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         """Call a function in a fresh box: its value, or what it raises."""
@@ -160,11 +177,11 @@ class Sandbox:
 
     def explain(self, argv: Any = ("true",)) -> str:
         """What a start would do on this machine, as a table; nothing is started."""
-        return explain(compile_plan(self.policy, Command(argv), this_host()))
+        return explain(compile_plan(self.in_force, Command(argv), this_host()))
 
     def explain_access(self, operation: str, path: str) -> Any:
         """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
-        return self.policy.explain(operation, path)
+        return self.in_force.explain(operation, path)
 
     def open(self) -> Box:
         """A live box; close it."""
@@ -172,6 +189,7 @@ class Sandbox:
 
     def __enter__(self) -> Box:
         box = Box(self)
+        blocks.entered(self, box, sys._getframe(1))
         ambient.push(box)
         return box
 
@@ -181,8 +199,8 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        box = ambient.collected()[-1]
-        ambient.pop(box)
+        box = blocks.left(self, sys._getframe(1))
+        ambient.forget(box)
         box.close()
 
 
@@ -200,10 +218,11 @@ class Box(Observed):
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.policy = accounted(sandbox.policy)
+        self.policy = accounted(sandbox.in_force)
         self.session = Session(compile_box(self.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
+        weakref.finalize(self, self.session.close).atexit = False  # that has an end of its own
         self.place = Place(
             self.session, self.policy, self.host, sandbox.env, sandbox.cwd, last=False
         )
@@ -215,7 +234,7 @@ class Box(Observed):
             self.policy,
             self.host,
             argv,
-            RunOptions(**{"timeline": self.sandbox.timeline, **options}),
+            RunOptions.of({"timeline": self.sandbox.timeline, **options}),
             self.sandbox.env,
             self.sandbox.cwd,
             last=False,
@@ -282,6 +301,10 @@ class Box(Observed):
             self.session.close()
             self.place.join()
 
+    def __repr__(self) -> str:
+        state = "ended" if self.session.closed else f"pid {self.session.init and self.pid}"
+        return f"<{type(self).__name__}: {state}>"
+
     def __enter__(self) -> Box:
         return self
 
@@ -329,7 +352,7 @@ def run(argv: Any, **options: Any) -> Completed:
     Command(argv)
     session = Session(compile_box(policy, host)).start()
     try:
-        return run_in(session, policy, host, argv, RunOptions(**options), None, None, last=True)
+        return run_in(session, policy, host, argv, RunOptions.of(options), None, None, last=True)
     finally:
         session.close()
 

@@ -37,6 +37,8 @@ __all__ = [
     "reclaim",
     "remove_tree",
     "swap_exists",
+    "value_of",
+    "whole",
 ]
 
 REMOVE_SECONDS = 10.0
@@ -71,16 +73,26 @@ def get(directory: str, file: str) -> str:
     return b"".join(chunks).decode("ascii", "replace")
 
 
-def number(directory: str, file: str) -> int:
-    """A control file that holds one number; "max" is a very large one."""
-    text = get(directory, file).strip()
+def whole(text: str) -> int:
+    """The one number of a control file; "max" is a very large one."""
+    text = text.strip()
     return UNLIMITED if text == "max" else int(text)
 
 
-def keyed(directory: str, file: str, key: str) -> int:
-    """The number behind `key` in a file of "key value" lines, 0 if absent."""
-    match = re.search(rf"^{re.escape(key)} (\d+)$", get(directory, file), re.MULTILINE)
+def value_of(key: str, text: str) -> int:
+    """The number behind `key` in lines of "key value", 0 if absent."""
+    match = re.search(rf"^{re.escape(key)} (\d+)$", text, re.MULTILINE)
     return int(match[1]) if match else 0
+
+
+def number(directory: str, file: str) -> int:
+    """A control file that holds one number; "max" is a very large one. Raises: OSError."""
+    return whole(get(directory, file))
+
+
+def keyed(directory: str, file: str, key: str) -> int:
+    """The number behind `key` in a file of "key value" lines, 0 if absent. Raises: OSError."""
+    return value_of(key, get(directory, file))
 
 
 def put_checked(directory: str, file: str, value: int, slack: int = 0) -> None:

@@ -11,6 +11,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from attrs import Factory, define
 
@@ -234,7 +235,8 @@ class Pump:
 
         def violated(seen: Violation, _: int) -> None:
             self.stop(Violated(seen.syscall, seen.args, "seccomp"))
-            self.process.kill()  # at once: the end of a box takes a moment, and this may go on
+            with suppress(PermissionError):  # its AppArmor profile takes no signal: the box ends
+                self.process.kill()  # at once: the end of a box takes a moment, and this may go on
 
         log.when_killed(violated)
 

@@ -58,7 +58,7 @@ def parent_step(about: str) -> Iterator[None]:
     except OSError as error:
         late = isinstance(error, TimeoutError)
         number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
+        why = f"isolate-init didn't answer: {error}" if late else None
         raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
 
 
@@ -86,12 +86,8 @@ def ask_set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> Setup
     Raises: InitGone; OSError.
     """
     blob = blob_of(ops)
-    fd = channel.blob_fd(blob.blob)
-    try:
-        passed = [fd, *(fds[name] for name in blob.slots)]
-        return Setup(ops, channel.ask(init.control, Request.SETUP, passed))
-    finally:
-        os.close(fd)
+    passed = [fds[name] for name in blob.slots]
+    return Setup(ops, channel.ask(init.control, Request.SETUP, passed, blob=blob.blob))
 
 
 def set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> InitRecord:
