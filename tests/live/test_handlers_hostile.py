@@ -1,5 +1,6 @@
 """Handlers that misbehave, or are misused: every call is refused in time, or answered."""
 
+import fcntl
 import os
 import pickle
 import sys
@@ -145,6 +146,8 @@ def test_the_listener_itself_is_given_to_nobody():
             return Answer.value(9999)
         if "seccomp" in name:
             refused.append(fd)
+        elif fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH:
+            return Answer.value(9999)  # those the kernel gives to nobody
         return Answer.fd(os.dup(fd))
 
     script = f"""
