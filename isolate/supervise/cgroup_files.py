@@ -18,9 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from isolate.errors import HostLacks
-from isolate.policy.cgroup import parse_cpus
+from isolate.policy.cgroup import CgroupLimit, parse_cpus
 
 __all__ = [
+    "Setter",
     "get",
     "keyed",
     "kill_in",
@@ -42,6 +43,7 @@ __all__ = [
 REMOVE_SECONDS = 10.0
 MODE = 0o711  # whom the directory isn't can't open it, and so can't hold its lock
 UNLIMITED = 1 << 62
+Setter = Callable[[str, CgroupLimit], None]  # a directory, the limits that it is to hold
 
 
 def put(directory: str, file: str, value: int | str) -> None:
