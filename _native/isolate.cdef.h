@@ -276,7 +276,7 @@ struct iso_notice {
 
 struct iso_notify;
 
-/* `programs` are the policy's own filters, which decide; NULL without memory. */
+/* `programs` are the policy's own filters, which decide; NULL and errno without memory or fds. */
 struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *lengths, uint32_t n,
 				   const struct iso_sight *sights, uint32_t arch, int32_t lethal);
 /* Close every listener: who still waits gets ENOSYS.  All that follows then finds nothing. */

@@ -47,8 +47,10 @@ struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *
 		memcpy(to->code, programs[made->n_programs], to->length);
 	}
 	return made;
-failed:
+failed:;
+	int error = errno;
 	iso_notify_close(made);
+	errno = error;
 	return NULL;
 }
 

@@ -35,6 +35,7 @@ from isolate.policy.command import Command
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
+from isolate.supervise.interrupts import held_back
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
 from isolate.supervise.process import End, Process
@@ -219,7 +220,7 @@ class Caller:
         payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
-        with ExitStack() as stack:
+        with held_back(), ExitStack() as stack:
             self.start()
             before = self.session.counters()
             pump, reply = self.begin(payload, stack)

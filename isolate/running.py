@@ -26,6 +26,7 @@ from isolate.supervise.launch import Session
 from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.setup import parent_step
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.usage import Usage
 
@@ -245,11 +246,12 @@ def run_in(
     streams = Streams({}, [])
     with ExitStack() as ours:
         with ExitStack() as theirs:
-            open_stdin(options, theirs, streams)
-            if streams.stdin_fd >= 0:
-                ours.callback(close_if_open, streams)
-            open_output("stdout", out, ours, theirs, streams)
-            open_output("stderr", err, ours, theirs, streams)
+            with parent_step("open the program's streams"):
+                open_stdin(options, theirs, streams)
+                if streams.stdin_fd >= 0:
+                    ours.callback(close_if_open, streams)
+                open_output("stdout", out, ours, theirs, streams)
+                open_output("stderr", err, ours, theirs, streams)
             ops = compile_program(policy, command, host)
             before = baseline(session)
             process = session.spawn(ops, streams.given, last, limits.wall)

@@ -39,6 +39,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.questions import explain_access
 from isolate.running import RunOptions, run_in
 from isolate.supervise import apparmor
+from isolate.supervise.interrupts import held_back, let_in, whole
 from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
@@ -142,6 +143,7 @@ class Sandbox:
             policy = policy | item if isinstance(item, Primitive) else policy
         return policy
 
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
         wanted = RunOptions.of({"timeline": self.timeline, **options})
@@ -153,12 +155,14 @@ class Sandbox:
         finally:
             session.close()
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in a fresh box that ends with it, like `subprocess.Popen`."""
         options = {"timeline": self.timeline, **options}
         place = partial(self.place, options["timeline"])
         return Popen(argv, place=place, **options)
 
+    @whole
     def place(self, timeline: Any = None) -> Place:
         """A fresh box for one program."""
         host, policy = this_host(), self.counted(timeline)
@@ -183,15 +187,30 @@ class Sandbox:
         """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
         return self.in_force.explain(operation, path)
 
+    @whole
     def open(self) -> Box:
         """A live box; close it."""
         return Box(self)
 
     def __enter__(self) -> Box:
-        box = Box(self)
-        blocks.entered(self, box, sys._getframe(1))
-        ambient.push(box)
-        return box
+        box: Box | None = None
+        try:
+            with held_back():
+                box = Box(self)
+                blocks.entered(self, box, sys._getframe(1))
+                ambient.push(box)
+            return box
+        except BaseException:  # a signal that was held back, say: the block doesn't begin
+            if box is not None:
+                self.leave(box)
+            raise
+
+    @whole
+    def leave(self, box: Box) -> None:
+        """End the block of a box."""
+        blocks.forget(box)
+        ambient.forget(box)
+        box.close()
 
     def __exit__(
         self,
@@ -199,9 +218,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        box = blocks.left(self, sys._getframe(1))
-        ambient.forget(box)
-        box.close()
+        self.leave(blocks.of(self, sys._getframe(1)))
 
 
 def threads(policy: Policy) -> dict[str, str]:
@@ -227,6 +244,7 @@ class Box(Observed):
             self.session, self.policy, self.host, sandbox.env, sandbox.cwd, last=False
         )
 
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in this box, like `subprocess.run`."""
         return run_in(
@@ -240,6 +258,7 @@ class Box(Observed):
             last=False,
         )
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in this box and go on, like `subprocess.Popen`."""
         options = {"timeline": self.sandbox.timeline, **options}
@@ -292,6 +311,7 @@ class Box(Observed):
         """What was done, as a table."""
         return explain(self.session.plan)
 
+    @whole
     def close(self) -> None:
         """End everything in the box; safe to call twice."""
         try:
@@ -327,6 +347,7 @@ def innermost() -> tuple[Any, Policy]:
     return box, Policy(*bare)
 
 
+@whole
 def collected_place() -> Place:
     """Where a program starts by what `with` has collected; a fresh `Sandbox()` if nothing."""
     box, policy = innermost()
@@ -340,6 +361,7 @@ def collected_place() -> Place:
     return Place(session, policy, host, None, None, last=True)
 
 
+@whole
 def run(argv: Any, **options: Any) -> Completed:
     """Run a program under what `with` has collected; under `Sandbox()` where that is nothing."""
     box, policy = innermost()
@@ -365,13 +387,15 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
     if not policy.primitives:
         return Sandbox().call(fn, *args, **kw)
     host = this_host()
-    session = Session(compile_box(policy, host)).start()
-    caller = Caller(session, policy, host, None, None)
-    try:
-        return caller.call(fn, args, kw)
-    finally:
-        caller.close()
-        session.close()
+    with held_back():
+        session = Session(compile_box(policy, host)).start()
+        caller = Caller(session, policy, host, None, None)
+        try:
+            with let_in():
+                return caller.call(fn, args, kw)
+        finally:
+            caller.close()
+            session.close()
 
 
 ambient.bind_verbs(

@@ -17,13 +17,14 @@ from attrs import evolve
 from isolate import native
 from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
-from isolate.errors import IsolateError, LaunchError
+from isolate.errors import IsolateError, LaunchError, SupervisorError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import atend, channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
+from isolate.supervise.interrupts import let_in
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
@@ -33,6 +34,7 @@ from isolate.supervise.setup import (
     ask_set_up,
     failure,
     parent_step,
+    watching,
 )
 from isolate.supervise.start import Init, start_init
 from isolate.supervise.timing import Timing
@@ -94,7 +96,8 @@ class Session:
         atend.opened(self)
         try:
             if self.plan.watch is not None:
-                self.supervisor = Supervisor(self.plan.watch)
+                with parent_step("see to refused system calls"):
+                    self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
             self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
@@ -232,12 +235,15 @@ class Session:
     ) -> Process:
         """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
         try:
-            told = native.told(read_fd, seconds)
-        except TimeoutError:
+            with let_in():
+                told = native.told(read_fd, seconds)
+            self.settle()
+            record, pidfd = status.receive(ANSWER_SECONDS)
+        except IsolateError:
+            raise
+        except BaseException:  # it takes too long, or nobody waits for it any more
             self.kill_start(status)
             raise
-        self.settle()
-        record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
@@ -286,10 +292,11 @@ class Session:
 
     def unless_closed(self, read: Callable[[], T], last: T) -> T:
         """What is read now; the last that was read, if the box was closed under our hands: then
-        the leaf was being removed, and close has read it before. Raises: OSError."""
+        the leaf was being removed, and close has read it before. Raises: SupervisorError."""
         try:
-            found = read()
-        except OSError:
+            with watching("read what the kernel counted of the box"):
+                found = read()
+        except SupervisorError:
             if not self.closed:
                 raise
             return last
@@ -363,7 +370,7 @@ class Session:
         if self.owner != os.getpid():  # a fork: the box is not ours to end, its lock may be held
             self.closed = True
             return
-        with self.lock:
+        with self.lock, watching("end the box"):
             if self.closed:
                 return
             try:

@@ -27,6 +27,7 @@ from isolate.policy.rules import ALLOW, Action
 from isolate.supervise.channel import socket_pair
 from isolate.supervise.handlers import Desk
 from isolate.supervise.pyframe import locate
+from isolate.supervise.threads import start_thread
 from isolate.supervise.violations import Violation, abi_on, described, merged, name_on, scalars
 
 __all__ = ["Log", "Supervisor"]
@@ -190,8 +191,7 @@ class Supervisor:
             log = self.logs[self.tags] = Log(self.notifier, self.tags)
             self.notifier.add(ours.detach(), log.tag)
             if self.thread is None:
-                self.thread = threading.Thread(target=self.run, name="isolate-notify", daemon=True)
-                self.thread.start()
+                self.thread = start_thread("isolate-notify", self.run)
         return theirs, log
 
     def run(self) -> None:
@@ -341,8 +341,9 @@ class Supervisor:
             return
         self.closing = True
         self.notifier.wake()
-        if self.thread is not None:
-            self.thread.join()
+        while self.thread is not None and self.thread.is_alive():
+            self.thread.join(1.0)
+            self.notifier.wake()  # again, should the first one have failed
         for tag in list(self.logs):
             self.gone(tag)
         self.notifier.close()
