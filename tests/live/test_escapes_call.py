@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 
+import cloudpickle
 import msgspec
 import pytest
 
@@ -28,6 +29,14 @@ from isolate import (
 
 pytestmark = pytest.mark.needs("userns", "pidns")
 LIMITS = {"timeout": 30, "output": "1M"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sent_as_they_are():
+    """Else each call would import this module, and pytest with it, inside."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
@@ -58,7 +67,6 @@ def answering(data):
             left = left[os.write(fd, left) :]
         os._exit(0)
 
-    hostile.__globals__["reply_fd"] = reply_fd
     return hostile
 
 
@@ -121,7 +129,6 @@ def test_an_endless_answer_is_cut_off_and_its_call_ends_in_time():
         while True:
             os.write(fd, b"\xc0" * 65536)
 
-    endless.__globals__["reply_fd"] = reply_fd
     with Sandbox(timeout=1.5) as box, pytest.raises(TimeLimitExceeded):
         box.call(endless)
 
@@ -162,7 +169,6 @@ def test_an_orphan_cannot_answer_for_a_later_call(box):
                 os.write(fd, b"\xc0")
             os._exit(0)
 
-    lies_in_wait.__globals__["reply_fd"] = reply_fd
     assert box.call(lies_in_wait) is None
     for i in range(10):
         assert box.call(abs, -i) == i
