@@ -31,6 +31,8 @@ from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Outcome, judge
 from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.setup import parent_step, watching
+from isolate.supervise.threads import start_thread
 from isolate.supervise.timeline import Sample, timeline_interval
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
@@ -177,17 +179,25 @@ class Popen(subprocess.Popen[Any]):
         place = self.find_place()
         try:
             self.supervision = self.spawned(place, argv, pass_fds, cwd, env, pipes)
+            with watching("watch the program"):
+                self.pid = pid_of(self.supervision.pump.process.pidfd)
+                self.thread = start_thread("isolate-popen", self.supervision.run)
         except BaseException:
-            if place.last:
-                place.session.close()
+            self.give_up(place)
             raise
-        self.pid = pid_of(self.supervision.pump.process.pidfd)
         self._child_created = True
-        run = self.supervision.run
-        self.thread = threading.Thread(target=run, name="isolate-popen", daemon=True)
-        self.thread.start()
         place.programs[:] = [each for each in place.programs if each[1].is_alive()]
         place.programs.append((self.supervision, self.thread))
+
+    def give_up(self, place: Place) -> None:
+        """Nobody will watch it: it ends, with all that it has started."""
+        if self.pty is not None:
+            self.pty.close()
+        if self.supervision is not None:
+            place.session.kill_tree(self.supervision.pump.process, wait=True)
+            self.supervision.ours.close()
+        if place.last:
+            place.session.close()
 
     def spawned(
         self, place: Place, argv: Any, pass_fds: Any, cwd: Any, env: Any, pipes: tuple[int, ...]
@@ -205,7 +215,8 @@ class Popen(subprocess.Popen[Any]):
             names = {f"fd:{fd}": fd for fd in fds}
             names["stdin"] = pipes[0]
             with ExitStack() as theirs:
-                ours = terminal_socket(names, limits, theirs) if self.size is not None else None
+                with parent_step("open the program's streams"):
+                    ours = terminal_socket(names, limits, theirs) if self.size is not None else None
                 for name, at in (("stdout", 2), ("stderr", 4)) if ours is None else ():
                     read_fd, write_fd = pipes[at : at + 2]
                     if name == "stderr" and write_fd == pipes[3] and write_fd >= 0:
@@ -213,12 +224,17 @@ class Popen(subprocess.Popen[Any]):
                     elif read_fd >= 0 and limits.output is None:
                         names[name] = write_fd
                     else:
-                        sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
+                        with parent_step("open the program's streams"):
+                            sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
                         sinks.append(sink)
                 before = baseline(place.session)
                 process = place.session.spawn(ops, names, place.last, limits.wall)
                 undo.callback(process.close)
-                self.pty = None if ours is None else received(ours)
+                try:
+                    self.pty = None if ours is None else received(ours)
+                except BaseException:
+                    place.session.kill_tree(process, wait=True)
+                    raise
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
             meter = Meter(place.session, pump, before, self.interval)

@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from isolate import blocks
 from isolate.calling import Caller
 from isolate.completed import Completed
 from isolate.composition import accounted, compose
 from isolate.errors import PolicyError
-from isolate.host.facts import Host
 from isolate.host.needed import needed_files
-from isolate.host.probe import probe, probe_python
+from isolate.machine import this_host
 from isolate.observing import Observed
 from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
@@ -47,37 +44,6 @@ from isolate.supervise.timing import Timing
 from isolate.supervise.violations import Violation
 
 __all__ = ["Box", "Sandbox", "call", "run"]
-
-
-@lru_cache(maxsize=4)
-def machine(euid: int) -> Host:
-    """Facts that don't change while we run."""
-    return probe()
-
-
-HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most
-LOOKED: dict[tuple[Any, ...], tuple[float, Host]] = {}
-
-
-def this_host() -> Host:
-    """The machine, with the interpreter and sys.path as they are now.
-
-    Looked at anew when sys.path or HOME changes, and once a second: a look costs half a launch.
-    The same facts are the same object, by which plans are cached.
-    """
-    key = (os.geteuid(), sys.executable, sys.prefix, os.environ.get("HOME"), *sys.path)
-    now = time.monotonic()
-    found = LOOKED.get(key)
-    if found is not None and now - found[0] < HOST_SECONDS:
-        return found[1]
-    python = probe_python()
-    host = found[1] if found is not None else machine(os.geteuid())
-    if host.python != python:
-        host = evolve(host, python=python)
-    if len(LOOKED) >= 16:
-        LOOKED.clear()
-    LOOKED[key] = (now, host)
-    return host
 
 
 @frozen(init=False)

@@ -17,7 +17,7 @@ from attrs import evolve
 from isolate import native
 from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
-from isolate.errors import IsolateError, LaunchError
+from isolate.errors import IsolateError, LaunchError, SupervisorError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import atend, channel, confined, joining, steps, stock
@@ -34,6 +34,7 @@ from isolate.supervise.setup import (
     ask_set_up,
     failure,
     parent_step,
+    watching,
 )
 from isolate.supervise.start import Init, start_init
 from isolate.supervise.timing import Timing
@@ -95,7 +96,8 @@ class Session:
         atend.opened(self)
         try:
             if self.plan.watch is not None:
-                self.supervisor = Supervisor(self.plan.watch)
+                with parent_step("see to refused system calls"):
+                    self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
             self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
@@ -290,10 +292,11 @@ class Session:
 
     def unless_closed(self, read: Callable[[], T], last: T) -> T:
         """What is read now; the last that was read, if the box was closed under our hands: then
-        the leaf was being removed, and close has read it before. Raises: OSError."""
+        the leaf was being removed, and close has read it before. Raises: SupervisorError."""
         try:
-            found = read()
-        except OSError:
+            with watching("read what the kernel counted of the box"):
+                found = read()
+        except SupervisorError:
             if not self.closed:
                 raise
             return last
@@ -367,7 +370,7 @@ class Session:
         if self.owner != os.getpid():  # a fork: the box is not ours to end, its lock may be held
             self.closed = True
             return
-        with self.lock:
+        with self.lock, watching("end the box"):
             if self.closed:
                 return
             try:
