@@ -22,13 +22,13 @@ from pathlib import Path
 from isolate import Policy, SeccompFilter
 from isolate.abi.ops import OpCode
 from isolate.abi.syscalls import AUDIT_ARCH, numbers
+from isolate.machine import this_host
 from isolate.plan.bpf.assemble import assemble
 from isolate.plan.bpf.evaluate import run
 from isolate.plan.compile import compile_plan
 from isolate.plan.model import Op
 from isolate.policy.command import Command
 from isolate.policy.rules import ALLOW, Layer
-from isolate.sandbox import this_host
 from tests.live.libseccomp import LINEAR, TREE, theirs
 
 ARCH = os.uname().machine

@@ -12,7 +12,7 @@ from attrs import frozen
 from isolate.errors import IsolateError
 from isolate.policy import ambient
 
-__all__ = ["entered", "left"]
+__all__ = ["entered", "forget", "of"]
 
 
 @frozen(eq=False)
@@ -38,7 +38,7 @@ def entered(sandbox: Any, box: Any, frame: FrameType) -> None:
         BLOCKS.append(Block(sandbox, box, id(frame)))
 
 
-def left(sandbox: Any, frame: FrameType) -> Any:
+def of(sandbox: Any, frame: FrameType) -> Any:
     """The box whose block ends.
 
     Blocks of generators and tasks end in any order, and sometimes in another context or thread. Of
@@ -49,9 +49,14 @@ def left(sandbox: Any, frame: FrameType) -> Any:
     here = ambient.collected()
     with LOCK:
         ours = [each for each in reversed(BLOCKS) if each.sandbox is sandbox]
-        same = [each for each in ours if each.frame == id(frame)]
-        context = [each for each in ours if any(each.box is item for item in here)]
-        for block in (*same, *context, *ours):
-            BLOCKS.remove(block)
-            return block.box
+    same = [each for each in ours if each.frame == id(frame)]
+    context = [each for each in ours if any(each.box is item for item in here)]
+    for block in (*same, *context, *ours):
+        return block.box
     raise IsolateError("this block of a Sandbox has ended already")
+
+
+def forget(box: Any) -> None:
+    """Its block has ended; nothing if that is known."""
+    with LOCK:
+        BLOCKS[:] = [each for each in BLOCKS if each.box is not box]

@@ -35,6 +35,7 @@ from isolate.policy.command import Command
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
+from isolate.supervise.interrupts import held_back
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
 from isolate.supervise.process import End, Process
@@ -167,9 +168,10 @@ class Caller:
             self.control = ours
             return self.server, ours
 
-    def on_kill(self, violation: Violation, pid: int) -> None:
-        """The policy has ended a process: the call that it belongs to ends, too."""
-        above = ancestors(pid)
+    def on_kill(self, violation: Violation, pid: int, alone: bool) -> None:
+        """The policy has ended a process: the call that it belongs to ends, too; if it alone is
+        meant, the call that it is."""
+        above = ancestors(pid, 1 if alone else 64)
         until = time.monotonic() + TAKEN_SECONDS
         while True:
             calls = {getattr(pump.process, "keeper", -1): pump for pump in list(self.pumps)}
@@ -218,7 +220,7 @@ class Caller:
         payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
-        with ExitStack() as stack:
+        with held_back(), ExitStack() as stack:
             self.start()
             before = self.session.counters()
             pump, reply = self.begin(payload, stack)
@@ -352,10 +354,10 @@ def senders(ancillary: list[tuple[int, int, bytes]]) -> int:
     return int(sender)
 
 
-def ancestors(pid: int) -> set[int]:
+def ancestors(pid: int, most: int) -> set[int]:
     """The pids above one, as far as init of its namespace is not among them; bounded."""
     found: set[int] = set()
-    while len(found) < 64:
+    while len(found) < most:
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
                 pid = int(file.read().rpartition(")")[2].split()[1])

@@ -25,6 +25,7 @@ from isolate.policy import ambient
 from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd, limits_with, refuse
+from isolate.supervise.interrupts import whole
 from isolate.supervise.launch import Session
 from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Outcome, judge
@@ -135,6 +136,7 @@ class Popen(subprocess.Popen[Any]):
     pty: Terminal | None = None
     thread: threading.Thread | None = None
 
+    @whole
     def __init__(
         self,
         args: Any,
@@ -312,6 +314,8 @@ class Popen(subprocess.Popen[Any]):
         self.pty.resize(rows, columns)
 
     def __exit__(self, *error: Any) -> None:
+        if error[0] is not None and issubclass(error[0], KeyboardInterrupt):
+            self.kill()  # who typed it meant this one, too; it is in a session of its own
         if self.pty is not None:
             self.pty.close()  # a hang-up, as when a terminal's window is closed
         super().__exit__(*error)

@@ -112,6 +112,14 @@ class RunOptions:
         raw = io.BytesIO(data)
         return io.TextIOWrapper(raw, encoding=self.encoding, errors=self.errors).read()
 
+    def outputs(self) -> tuple[Any, Any]:
+        """Where stdout and stderr go. Raises: PolicyError."""
+        if not self.capture_output:
+            return self.stdout, self.stderr
+        if self.stdout is not None or self.stderr is not None:
+            raise PolicyError("stdout and stderr may not be given with capture_output")
+        return subprocess.PIPE, subprocess.PIPE
+
     def encode(self) -> bytes:
         """The input as bytes. Raises: PolicyError."""
         if self.input is None:
@@ -200,6 +208,19 @@ def open_output(
         streams.sinks.append(Sink(read_fd, keep=False, pass_to=pass_to))
 
 
+def open_streams(
+    options: RunOptions, ours: ExitStack, theirs: ExitStack, streams: Streams
+) -> None:
+    """0, 1 and 2. Raises: LaunchError, PolicyError."""
+    out, err = options.outputs()
+    with parent_step("open the program's streams"):
+        open_stdin(options, theirs, streams)
+        if streams.stdin_fd >= 0:
+            ours.callback(close_if_open, streams)
+        open_output("stdout", out, ours, theirs, streams)
+        open_output("stderr", err, ours, theirs, streams)
+
+
 def limits_with(limits: Limits, timeout: float | str | None) -> Limits:
     """The policy's, and the timeout of this run."""
     wall = None if timeout is None else parse_seconds(timeout)
@@ -236,22 +257,14 @@ def run_in(
 
     Raises: LaunchError, PolicyError; with check=True RunFailed and RunTimedOut.
     """
-    if options.capture_output and (options.stdout is not None or options.stderr is not None):
-        raise PolicyError("stdout and stderr may not be given with capture_output")
-    out = subprocess.PIPE if options.capture_output else options.stdout
-    err = subprocess.PIPE if options.capture_output else options.stderr
+    out, err = options.outputs()
     command = Command(argv, options.env if options.env is not None else env, options.cwd or cwd)
     limits = limits_with(session.plan.limits, options.timeout)
     data = options.encode()
     streams = Streams({}, [])
     with ExitStack() as ours:
         with ExitStack() as theirs:
-            with parent_step("open the program's streams"):
-                open_stdin(options, theirs, streams)
-                if streams.stdin_fd >= 0:
-                    ours.callback(close_if_open, streams)
-                open_output("stdout", out, ours, theirs, streams)
-                open_output("stderr", err, ours, theirs, streams)
+            open_streams(options, ours, theirs, streams)
             ops = compile_program(policy, command, host)
             before = baseline(session)
             process = session.spawn(ops, streams.given, last, limits.wall)

@@ -3,26 +3,23 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable
-from functools import lru_cache, partial
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from isolate import blocks
 from isolate.calling import Caller
 from isolate.completed import Completed
 from isolate.composition import accounted, compose
 from isolate.errors import PolicyError
-from isolate.host.facts import Host
 from isolate.host.needed import needed_files
-from isolate.host.probe import probe, probe_python
+from isolate.machine import this_host
 from isolate.observing import Observed
 from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
@@ -39,6 +36,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.questions import explain_access
 from isolate.running import RunOptions, run_in
 from isolate.supervise import apparmor
+from isolate.supervise.interrupts import held_back, let_in, whole
 from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
@@ -46,37 +44,6 @@ from isolate.supervise.timing import Timing
 from isolate.supervise.violations import Violation
 
 __all__ = ["Box", "Sandbox", "call", "run"]
-
-
-@lru_cache(maxsize=4)
-def machine(euid: int) -> Host:
-    """Facts that don't change while we run."""
-    return probe()
-
-
-HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most
-LOOKED: dict[tuple[Any, ...], tuple[float, Host]] = {}
-
-
-def this_host() -> Host:
-    """The machine, with the interpreter and sys.path as they are now.
-
-    Looked at anew when sys.path or HOME changes, and once a second: a look costs half a launch.
-    The same facts are the same object, by which plans are cached.
-    """
-    key = (os.geteuid(), sys.executable, sys.prefix, os.environ.get("HOME"), *sys.path)
-    now = time.monotonic()
-    found = LOOKED.get(key)
-    if found is not None and now - found[0] < HOST_SECONDS:
-        return found[1]
-    python = probe_python()
-    host = found[1] if found is not None else machine(os.geteuid())
-    if host.python != python:
-        host = evolve(host, python=python)
-    if len(LOOKED) >= 16:
-        LOOKED.clear()
-    LOOKED[key] = (now, host)
-    return host
 
 
 @frozen(init=False)
@@ -142,6 +109,7 @@ class Sandbox:
             policy = policy | item if isinstance(item, Primitive) else policy
         return policy
 
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
         wanted = RunOptions.of({"timeline": self.timeline, **options})
@@ -153,12 +121,14 @@ class Sandbox:
         finally:
             session.close()
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in a fresh box that ends with it, like `subprocess.Popen`."""
         options = {"timeline": self.timeline, **options}
         place = partial(self.place, options["timeline"])
         return Popen(argv, place=place, **options)
 
+    @whole
     def place(self, timeline: Any = None) -> Place:
         """A fresh box for one program."""
         host, policy = this_host(), self.counted(timeline)
@@ -183,15 +153,30 @@ class Sandbox:
         """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
         return self.in_force.explain(operation, path)
 
+    @whole
     def open(self) -> Box:
         """A live box; close it."""
         return Box(self)
 
     def __enter__(self) -> Box:
-        box = Box(self)
-        blocks.entered(self, box, sys._getframe(1))
-        ambient.push(box)
-        return box
+        box: Box | None = None
+        try:
+            with held_back():
+                box = Box(self)
+                blocks.entered(self, box, sys._getframe(1))
+                ambient.push(box)
+            return box
+        except BaseException:  # a signal that was held back, say: the block doesn't begin
+            if box is not None:
+                self.leave(box)
+            raise
+
+    @whole
+    def leave(self, box: Box) -> None:
+        """End the block of a box."""
+        blocks.forget(box)
+        ambient.forget(box)
+        box.close()
 
     def __exit__(
         self,
@@ -199,9 +184,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        box = blocks.left(self, sys._getframe(1))
-        ambient.forget(box)
-        box.close()
+        self.leave(blocks.of(self, sys._getframe(1)))
 
 
 def threads(policy: Policy) -> dict[str, str]:
@@ -227,6 +210,7 @@ class Box(Observed):
             self.session, self.policy, self.host, sandbox.env, sandbox.cwd, last=False
         )
 
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in this box, like `subprocess.run`."""
         return run_in(
@@ -240,6 +224,7 @@ class Box(Observed):
             last=False,
         )
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in this box and go on, like `subprocess.Popen`."""
         options = {"timeline": self.sandbox.timeline, **options}
@@ -292,6 +277,7 @@ class Box(Observed):
         """What was done, as a table."""
         return explain(self.session.plan)
 
+    @whole
     def close(self) -> None:
         """End everything in the box; safe to call twice."""
         try:
@@ -327,6 +313,7 @@ def innermost() -> tuple[Any, Policy]:
     return box, Policy(*bare)
 
 
+@whole
 def collected_place() -> Place:
     """Where a program starts by what `with` has collected; a fresh `Sandbox()` if nothing."""
     box, policy = innermost()
@@ -340,6 +327,7 @@ def collected_place() -> Place:
     return Place(session, policy, host, None, None, last=True)
 
 
+@whole
 def run(argv: Any, **options: Any) -> Completed:
     """Run a program under what `with` has collected; under `Sandbox()` where that is nothing."""
     box, policy = innermost()
@@ -365,13 +353,15 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
     if not policy.primitives:
         return Sandbox().call(fn, *args, **kw)
     host = this_host()
-    session = Session(compile_box(policy, host)).start()
-    caller = Caller(session, policy, host, None, None)
-    try:
-        return caller.call(fn, args, kw)
-    finally:
-        caller.close()
-        session.close()
+    with held_back():
+        session = Session(compile_box(policy, host)).start()
+        caller = Caller(session, policy, host, None, None)
+        try:
+            with let_in():
+                return caller.call(fn, args, kw)
+        finally:
+            caller.close()
+            session.close()
 
 
 ambient.bind_verbs(

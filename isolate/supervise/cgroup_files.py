@@ -19,9 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from isolate.errors import HostLacks
-from isolate.policy.cgroup import parse_cpus
+from isolate.policy.cgroup import CgroupLimit, parse_cpus
 
 __all__ = [
+    "Setter",
     "get",
     "keyed",
     "kill_in",
@@ -47,6 +48,7 @@ MODE = 0o711  # whom the directory isn't can't open it, and so can't hold its lo
 UNLIMITED = 1 << 62
 # What says that something is wrong now, not that this machine can't.
 TROUBLE = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR}
+Setter = Callable[[str, CgroupLimit], None]  # a directory, the limits that it is to hold
 
 
 def put(directory: str, file: str, value: int | str) -> None:

@@ -24,6 +24,7 @@ from isolate.supervise import atend, channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
+from isolate.supervise.interrupts import let_in
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
@@ -234,12 +235,15 @@ class Session:
     ) -> Process:
         """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
         try:
-            told = native.told(read_fd, seconds)
-        except TimeoutError:
+            with let_in():
+                told = native.told(read_fd, seconds)
+            self.settle()
+            record, pidfd = status.receive(ANSWER_SECONDS)
+        except IsolateError:
+            raise
+        except BaseException:  # it takes too long, or nobody waits for it any more
             self.kill_start(status)
             raise
-        self.settle()
-        record, pidfd = status.receive(ANSWER_SECONDS)
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None

@@ -92,11 +92,15 @@ def status_of(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+OnKill = Callable[[Violation, int, bool], None]
+
+
 class Log:
     """What was refused under one listener: one program and what it started.
 
     Attributes:
-        killed: the call for which the policy ended a process, with its pid as the caller has it.
+        killed: the call for which the policy ended a process, its pid as the caller has it, and
+            whether that process alone is meant: not what has started it.
     """
 
     def __init__(self, notifier: Notifier, tag: int) -> None:
@@ -106,8 +110,8 @@ class Log:
         self.own: dict[Any, Violation] = {}
         self.own_others = 0
         self.final: tuple[Violation, ...] | None = None
-        self.killed: tuple[Violation, int] | None = None
-        self.callback: Callable[[Violation, int], None] | None = None
+        self.killed: tuple[Violation, int, bool] | None = None
+        self.callback: OnKill | None = None
 
     def note(self, key: Any, violation: Violation) -> None:
         """One that the native half doesn't count: of a handler, or a kill."""
@@ -119,15 +123,15 @@ class Log:
             else:
                 self.own_others += 1
 
-    def ended(self, violation: Violation, pid: int) -> None:
+    def ended(self, violation: Violation, pid: int, alone: bool) -> None:
         """The policy has ended a process."""
         with self.lock:
-            self.killed = self.killed or (violation, pid)
+            self.killed = self.killed or (violation, pid, alone)
             callback = self.callback
         if callback is not None:
-            callback(violation, pid)
+            callback(violation, pid, alone)
 
-    def when_killed(self, callback: Callable[[Violation, int], None]) -> None:
+    def when_killed(self, callback: OnKill) -> None:
         """Called, from the supervisor's thread, when the policy ends a process."""
         with self.lock:
             self.callback = callback
@@ -288,7 +292,10 @@ class Supervisor:
             return
         try:
             if self.notifier.waits(notice):
-                log.ended(violation, pid)  # first: who waits for its end has to know why
+                # First: who waits for its end has to know why. A call of another ABI ends, as by
+                # the kernel, its own process: a program may start one to see if that works.
+                alone = bool(violation.abi) and not self.watch.lethal
+                log.ended(violation, pid, alone)
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except ProcessLookupError:
             return
