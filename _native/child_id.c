@@ -45,13 +45,15 @@ long op_leaf(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_unshare(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	ctx->unbound = 0; /* a new user namespace comes with a full set */
+	if (op->num[0] & CLONE_NEWUSER)
+		ctx->unbound = 0; /* a new user namespace comes with a full bounding set */
 	return sys(unshare, op->num[0]);
 }
 
 long op_setns(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	ctx->unbound = 0;
+	if (op->num[0] == 0 || op->num[0] & CLONE_NEWUSER) /* 0: of any kind */
+		ctx->unbound = 0;
 	return sys(setns, iso_fd(ctx, op, 0), op->num[0]);
 }
 

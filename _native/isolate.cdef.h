@@ -143,16 +143,15 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 };
 
 /* ---- requests to isolate-init: one SEQPACKET message each, fds by SCM_RIGHTS ------------ */
-#define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
-#define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
-#define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
+#define ISO_REQ_SETUP    1 /* fds: status, blob, slots...: run the plan in init itself */
+#define ISO_REQ_SPAWN    2 /* fds: status, blob, slots...: clone a child and run the plan */
+#define ISO_REQ_END      3 /* fds: status: kill and reap everything, report, exit */
 /* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
  * ENDED when nothing of it is left, and EXITED on its own status socket */
-#define ISO_REQ_KILL  4
+#define ISO_REQ_KILL     4
 /* fds: status, freezer.state: on v1 the frozen don't die, so thaw them there whenever all are
  * killed; ENDED when it is kept */
-#define ISO_REQ_GUARD 5
-
+#define ISO_REQ_GUARD    5
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
 #define ISO_SPAWN_KEPT   4 /* flag of SPAWN: with a keeper, so that KILL can end it by itself */
@@ -219,29 +218,24 @@ int iso_make_spaces(int32_t *net_fd, int32_t *ipc_fd);
  * 0, or -errno with *step = the op that failed. */
 int iso_enter(void *blob, size_t size, const int32_t *slots, uint32_t n_slots, uint32_t *step);
 
-/* Send a request to isolate-init, with a new status socket, the plan if there is one, and further
- * descriptors.  Our end of the status socket, or -errno. */
+/* Send a request to isolate-init, with its plan if it has one.  Our end of the status socket. */
 int iso_ask(int32_t control, const struct iso_request *request, const void *blob, size_t size,
 	    const int32_t *fds, uint32_t n_fds);
-/* Wait for a record (timeout_ms -1: for ever).  1, and the descriptor that came with it or -1; 0: init
- * is gone; -ETIMEDOUT; -EINTR: a signal came first; or -errno. */
+/* Wait for a record and its descriptor, or -1.  1; 0: init is gone; -ETIMEDOUT, -EINTR, -errno. */
 int iso_answer(int32_t status_fd, int32_t timeout_ms, struct iso_record *out, int32_t *passed_fd);
-/* Wait until every writer of a record pipe is gone (by exec or death), whatever they write: how many
- * records there are, at most `most`, or -errno as above. */
+/* Wait until a record pipe's last writer is gone: how many records there are, or as above. */
 int iso_told(int32_t record_fd, int32_t timeout_ms, struct iso_fail *out, uint32_t most);
 
 /* ---- refused calls, seen by user notification (notify.c) ----------------------------------
  * One supervisor a session.  A listener has a tag, a table of ISO_SEEN_KINDS kinds of refused calls,
  * and a count for each; what is more than that is counted together. */
-#define ISO_SEEN_KINDS 256
-#define ISO_SEEN_BYTES 256
-#define ISO_SIGHTS     512
-
-#define ISO_WAY_REPORT  0 /* count it; the first of a kind is told before it is answered */
-#define ISO_WAY_SILENT  1 /* answer, no more */
-#define ISO_WAY_HANDLER 2 /* told every time */
-#define ISO_WAY_OBSERVE 3 /* count it; what the filters allow goes on: for learning */
-
+#define ISO_SEEN_KINDS   256
+#define ISO_SEEN_BYTES   256
+#define ISO_SIGHTS       512
+#define ISO_WAY_REPORT   0 /* count it; the first of a kind is told before it is answered */
+#define ISO_WAY_SILENT   1 /* answer, no more */
+#define ISO_WAY_HANDLER  2 /* told every time */
+#define ISO_WAY_OBSERVE  3 /* count it; what the filters allow goes on: for learning */
 #define ISO_LOOK_NOTHING 0
 #define ISO_LOOK_STRING  1
 #define ISO_LOOK_BYTES   2 /* as many as argument len_arg says */
@@ -276,7 +270,7 @@ struct iso_notice {
 
 struct iso_notify;
 
-/* `programs` are the policy's own filters, which decide; NULL without memory. */
+/* `programs` are the policy's own filters, which decide; NULL and errno without memory or fds. */
 struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *lengths, uint32_t n,
 				   const struct iso_sight *sights, uint32_t arch, int32_t lethal);
 /* Close every listener: who still waits gets ENOSYS.  All that follows then finds nothing. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,6 +127,10 @@ def spawn(
     places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup])
     error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
+        if out.pid > 0:  # it was started, but our signals are blocked still
+            os.kill(out.pid, signal.SIGKILL)
+            os.waitpid(out.pid, 0)
+            os.close(out.pidfd)
         call = "clone3" if out.entered else "setns"
         raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
@@ -231,7 +236,7 @@ class Notifier:
             table, arch, int(lethal),
         )  # fmt: skip
         if self.state == ffi.NULL:
-            raise MemoryError("no memory, or no descriptor, for a supervisor of system calls")
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
         self.state = ffi.gc(self.state, lib.iso_notify_close)  # for a handler that comes late
         self.out = ffi.new("struct iso_notice *")
 

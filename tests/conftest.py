@@ -8,6 +8,7 @@ import faulthandler
 import glob
 import os
 import shutil
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -51,6 +52,17 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def may_make_devices() -> bool:
+    """CAP_MKNOD in the machine's own user namespace, and no list that forbids it."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            os.mknod(f"{place}/log", 0o020600, os.makedev(1, 11))
+            os.close(os.open(f"{place}/log", os.O_RDONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+    return True
+
+
 SBIN = os.environ.get("PATH", "") + ":/sbin:/usr/sbin"
 
 
@@ -73,6 +85,8 @@ FEATURES = {
     "userns": lambda: os.path.exists("/proc/self/ns/user"),
     "pidns": lambda: os.path.exists("/proc/self/ns/pid"),
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
+    "mknod": may_make_devices,
+    "devices1": lambda: has_controller("devices"),
     "cgroup2": cgroup2_is_ours,
     "cgroup": lambda: FEATURES["cgroup1"]() or cgroup2_is_ours(),
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",

@@ -15,6 +15,7 @@ __all__ = [
     "FIELDS",
     "ONLY_V2",
     "PERIOD_US",
+    "PRIVATE_DEVICES",
     "V1_NAMES",
     "blkio_of_weight",
     "page_name",
@@ -31,10 +32,18 @@ FIELDS = {
     "cpuset": ("cpuset", "mems"),
     "io": ("io", "io_weight"),
     "hugetlb": ("hugetlb",),
+    "devices": ("devices",),
 }
 ONLY_V2 = ("memory_high", "memory_low", "memory_min")  # v1's soft limit neither slows nor protects
 V1_NAMES = {"io": "blkio"}  # where v1 calls a controller by another name
 ACCOUNTS = ("cpuacct",)  # v1: joined besides, for processor time
+# What a private /dev holds: null zero full random urandom, tty, ptmx, pts; no node may be made.
+PRIVATE_DEVICES = (
+    *(f"c 1:{minor} rw" for minor in (3, 5, 7, 8, 9)),
+    "c 5:0 rw",
+    "c 5:2 rw",
+    "c 136:* rw",
+)
 
 
 def weight_of_shares(shares: int) -> int:

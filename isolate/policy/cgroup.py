@@ -12,6 +12,7 @@ from attrs.validators import instance_of
 
 from isolate.errors import PolicyConflict, PolicyError
 from isolate.policy.base import Primitive
+from isolate.policy.devices import device_rules, narrow_devices
 from isolate.policy.fields import at_least, ceiling, parse_bytes, parse_seconds, text, tighter
 
 __all__ = ["PERIOD", "CgroupLimit", "HugetlbLimit", "IoLimit", "parse_cpus"]
@@ -168,6 +169,9 @@ class CgroupLimit(Primitive):
         io: limits by device: {"/dev/vda": {"write_bps": "1M"}}; io.max.
         io_weight: 1 to 10000; io.weight, io.bfq.weight.
         hugetlb: bytes by page size: {"2M": "64M"}; hugetlb.2MB.max.
+        devices: rules like "c 10:229 rw" (b or c, numbers or *, read write mknod) for what may be
+            opened besides null, zero, full, random, urandom, tty, ptmx and pts: nothing else;
+            None asks for nothing. devices.allow on v1; elsewhere the box's mounts hold it.
         account: whether everything that the machine can count is counted, also where it has no
             ceiling; not a ceiling itself, so that a machine without counters refuses nothing.
 
@@ -189,6 +193,7 @@ class CgroupLimit(Primitive):
     io: tuple[IoLimit, ...] = field(default=(), converter=io_limits)
     io_weight: int | None = weight()
     hugetlb: tuple[HugetlbLimit, ...] = field(default=(), converter=hugetlb_limits)
+    devices: tuple[str, ...] | None = field(default=None, converter=device_rules)
     account: bool = field(default=False, validator=instance_of(bool))
 
     def __attrs_post_init__(self) -> None:
@@ -217,6 +222,8 @@ class CgroupLimit(Primitive):
                 values[each.name] = a if b is None else b
             elif each.name in ("io", "hugetlb"):
                 values[each.name] = (*a, *b)  # the converter narrows what is there twice
+            elif each.name == "devices":
+                values[each.name] = narrow_devices(a, b)
             elif each.name == "account":
                 values[each.name] = a or b
             elif each.name == "swap":

@@ -4,23 +4,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 
 from isolate.abi.cgroup import (
-    FIELDS,
     ONLY_V2,
     PERIOD_US,
     V1_NAMES,
     blkio_of_weight,
-    page_name,
     shares_of_weight,
 )
 from isolate.errors import HostLacks
 from isolate.policy.cgroup import CgroupLimit
+from isolate.supervise.cgroup_both import no_swap_limit, setters
 from isolate.supervise.cgroup_devices import device_number
-from isolate.supervise.cgroup_files import get, put, put_checked, put_cpus, read_small, swap_exists
+from isolate.supervise.cgroup_files import get, put, put_checked, put_cpus, read_small
 
-__all__ = ["controller", "mounts", "set_limits"]
+__all__ = ["controller", "hierarchies", "mounts", "set_limits"]
 
 
 @lru_cache(maxsize=1)
@@ -40,6 +40,22 @@ def controller(name: str) -> str:
     return V1_NAMES.get(name, name)
 
 
+def hierarchies(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Controllers (v2's names) by mount point: some share one, as cpu and cpuacct mostly do.
+
+    A cpuset that comes with others is named too: a leaf of it must have processors.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        mount = mounts().get(controller(name))
+        if mount is not None:
+            found[mount] = (*found.get(mount, ()), name)
+    for mount, held in found.items():
+        if mounts().get("cpuset") == mount and "cpuset" not in held:
+            found[mount] = (*held, "cpuset")
+    return found
+
+
 def set_memory(directory: str, limit: CgroupLimit) -> None:
     """The limit and, with it, no swap beyond what is allowed."""
     for name in ONLY_V2:
@@ -54,8 +70,8 @@ def set_memory(directory: str, limit: CgroupLimit) -> None:
     both = "memory.memsw.limit_in_bytes"
     if os.path.exists(f"{directory}/{both}"):
         put_checked(directory, both, limit.memory + (limit.swap or 0), page)
-    elif swap_exists():
-        raise HostLacks("swap", f"{directory} has no {both}", "boot with swapaccount=1")
+    else:
+        no_swap_limit(directory, both)
 
 
 def set_cpu(directory: str, limit: CgroupLimit) -> None:
@@ -103,30 +119,27 @@ def set_rate(directory: str, file: str, device: str, rate: int) -> None:
         raise HostLacks("io", f"{directory}/{file} doesn't hold {device} {rate} after writing it")
 
 
-def set_hugetlb(directory: str, limit: CgroupLimit) -> None:
-    """By page size."""
-    for each in limit.hugetlb:
-        file = f"hugetlb.{page_name(each.page)}.limit_in_bytes"
-        if not os.path.exists(f"{directory}/{file}"):
-            raise HostLacks("hugetlb", f"this kernel has no pages of {page_name(each.page)}")
-        put_checked(directory, file, each.limit, each.page - 1)
+def set_devices(directory: str, limit: CgroupLimit) -> None:
+    """Nothing but what is asked for may be opened; the list is read back. Raises: HostLacks."""
+    if limit.devices is None:
+        return
+    put(directory, "devices.deny", "a")
+    for rule in limit.devices:
+        put(directory, "devices.allow", rule)
+    held = sorted(get(directory, "devices.list").splitlines())
+    if held != sorted(limit.devices):
+        raise HostLacks("devices", f"{directory}/devices.list holds {', '.join(held)}")
 
 
-def set_pids(directory: str, limit: CgroupLimit) -> None:
-    """pids.max."""
-    if limit.pids is not None:
-        put_checked(directory, "pids.max", limit.pids)
-
-
-SETTERS = {
-    "memory": set_memory,
-    "pids": set_pids,
-    "cpu": set_cpu,
-    "cpuset": set_cpuset,
-    "io": set_io,
-    "hugetlb": set_hugetlb,
-}
-assert set(SETTERS) == set(FIELDS)
+SETTERS = setters(
+    {
+        "memory": set_memory,
+        "cpu": set_cpu,
+        "cpuset": set_cpuset,
+        "io": set_io,
+        "devices": set_devices,
+    }
+)
 
 
 def set_limits(name: str, directory: str, limit: CgroupLimit) -> None:

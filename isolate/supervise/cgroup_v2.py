@@ -5,18 +5,12 @@ from __future__ import annotations
 
 import os
 
-from isolate.abi.cgroup import FIELDS, PERIOD_US, blkio_of_weight, page_name
+from isolate.abi.cgroup import PERIOD_US, blkio_of_weight
 from isolate.errors import HostLacks
 from isolate.policy.cgroup import CgroupLimit, IoLimit
+from isolate.supervise.cgroup_both import no_swap_limit, setters
 from isolate.supervise.cgroup_devices import device_number
-from isolate.supervise.cgroup_files import (
-    get,
-    put,
-    put_checked,
-    put_cpus,
-    put_text,
-    swap_exists,
-)
+from isolate.supervise.cgroup_files import get, put, put_checked, put_cpus, put_text
 
 __all__ = ["enable", "set_limits", "set_standing"]
 
@@ -54,14 +48,8 @@ def set_memory(directory: str, limit: CgroupLimit) -> None:
         return
     if os.path.exists(f"{directory}/memory.swap.max"):
         put_checked(directory, "memory.swap.max", swap, page - 1)
-    elif swap_exists():
-        raise HostLacks("swap", f"{directory} has no memory.swap.max", "boot with swapaccount=1")
-
-
-def set_pids(directory: str, limit: CgroupLimit) -> None:
-    """pids.max."""
-    if limit.pids is not None:
-        put_checked(directory, "pids.max", limit.pids)
+    else:
+        no_swap_limit(directory, "memory.swap.max")
 
 
 def set_cpu(directory: str, limit: CgroupLimit) -> None:
@@ -112,34 +100,35 @@ def set_device(directory: str, limit: IoLimit) -> None:
     raise HostLacks("io", f"{directory}/io.max doesn't hold {wanted} for {device} after writing it")
 
 
-def set_hugetlb(directory: str, limit: CgroupLimit) -> None:
-    """By page size."""
-    for each in limit.hugetlb:
-        file = f"hugetlb.{page_name(each.page)}.max"
-        if not os.path.exists(f"{directory}/{file}"):
-            raise HostLacks("hugetlb", f"this kernel has no pages of {page_name(each.page)}")
-        put_checked(directory, file, each.limit, each.page - 1)
+def set_devices(directory: str, limit: CgroupLimit) -> None:
+    """v2 has no such files. Raises: HostLacks."""
+    if limit.devices is not None:
+        raise HostLacks("devices", f"cgroup v2 ({directory}) has no list of devices")
 
 
-SETTERS = {
-    "memory": set_memory,
-    "pids": set_pids,
-    "cpu": set_cpu,
-    "cpuset": set_cpuset,
-    "io": set_io,
-    "hugetlb": set_hugetlb,
-}
-assert set(SETTERS) == set(FIELDS)
+SETTERS = setters(
+    {
+        "memory": set_memory,
+        "cpu": set_cpu,
+        "cpuset": set_cpuset,
+        "io": set_io,
+        "devices": set_devices,
+    }
+)
 
 
-def set_standing(top: str, leaf: str, limit: CgroupLimit) -> None:
+def set_standing(top: str, leaf: str, names: tuple[str, ...], limit: CgroupLimit) -> None:
     """What counts among siblings, at every level of ours: a weight is one of the directory that has
-    siblings, and protection is never more than what is above has. Raises: HostLacks.
+    siblings, and protection is never more than what is above has. Of v2's controllers: `names`.
+
+    Raises: HostLacks.
     """
-    if top != leaf and limit.cpu_weight is not None:
+    if top != leaf and limit.cpu_weight is not None and "cpu" in names:
         put_checked(top, "cpu.weight", limit.cpu_weight)
-    if top != leaf and limit.io_weight is not None:
+    if top != leaf and limit.io_weight is not None and "io" in names:
         set_io(top, CgroupLimit(io_weight=limit.io_weight))
+    if "memory" not in names:
+        return
     for field, file in (("memory_low", "memory.low"), ("memory_min", "memory.min")):
         value = getattr(limit, field)
         if value is not None:

@@ -20,6 +20,7 @@ from isolate.host.cgroups import parent_name
 from isolate.policy.cgroup import CgroupLimit
 from isolate.supervise import cgroup_place, cgroup_v1, cgroup_v2
 from isolate.supervise.cgroup_files import (
+    TROUBLE,
     get,
     kill_in,
     lock,
@@ -195,19 +196,21 @@ def reclaim_once(above: str) -> None:
         RECLAIMED.add((os.getpid(), above))
 
 
-def add_v1(leaf: Leaf, name: str, controller: str, limit: CgroupLimit) -> None:
+def add_v1(
+    leaf: Leaf, name: str, mount: str, controllers: tuple[str, ...], limit: CgroupLimit
+) -> None:
     """A directory in one v1 hierarchy, with its limits."""
-    mount = cgroup_v1.mounts()[cgroup_v1.controller(controller)]
     above = f"{mount}/{parent_name()}"
     reclaim_once(above)
     directory, held = make_leaf(above, name)
     leaf.lock_fds.append(held)
     leaf.tops.append(directory)
-    leaf.directories[cgroup_v1.controller(controller)] = directory
-    cgroup_v1.set_limits(controller, directory, limit)
-    fd = os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
-    leaf.join_fds[f"cgroup:{controller}"] = fd
-    if controller == "memory":
+    for controller in controllers:
+        leaf.directories[cgroup_v1.controller(controller)] = directory
+        cgroup_v1.set_limits(controller, directory, limit)
+        fd = os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+        leaf.join_fds[f"cgroup:{controller}"] = fd
+    if "memory" in controllers:
         leaf.memory_levels = levels(1, directory, mount)
 
 
@@ -230,7 +233,7 @@ def add_v2(
         leaf.directories[controller] = directory
     for controller in names:
         cgroup_v2.set_limits(controller, directory, limit)
-    cgroup_v2.set_standing(leaf.tops[-1], directory, limit)
+    cgroup_v2.set_standing(leaf.tops[-1], directory, names, limit)
     leaf.cgroup_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if "memory" in names:
         leaf.memory_levels = levels(2, directory, os.path.dirname(top))
@@ -267,13 +270,15 @@ def create(
     name = f"isolate-{os.getpid()}-{next(COUNT)}-{os.urandom(4).hex()}"
     leaf = Leaf(version=1 if old else 2)
     try:
-        for controller in (*old, *ACCOUNTS) if old else ():
-            if cgroup_v1.controller(controller) in cgroup_v1.mounts():
-                add_v1(leaf, name, controller, limit)
+        shared = cgroup_v1.hierarchies((*old, *ACCOUNTS) if old else ())
+        for mount, controllers in shared.items():
+            add_v1(leaf, name, mount, controllers, limit)
         if new or not old:
             add_v2(leaf, name, new, limit, init_uid)
     except OSError as error:
         leaf.close()
+        if error.errno in TROUBLE:
+            raise
         raise HostLacks("cgroup", f"making {name}: {error}") from error
     except BaseException:
         leaf.close()

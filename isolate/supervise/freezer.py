@@ -181,8 +181,7 @@ class Freezer:
         """Move the box's processes into a leaf of the freezer that is set to freeze."""
         source = next(iter(directories.values()))
         if not self.directory:
-            made = cgroupfs.make_leaf(v1_parent(), os.path.basename(source))
-            self.directory, self.lock_fd = made
+            self.place_v1(source, directories)
         if guard is not None and not self.guarded:
             fd = os.open(f"{self.directory}/freezer.state", os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -201,6 +200,14 @@ class Freezer:
             if time.monotonic() > end:
                 raise IsolateError(f"not all processes were frozen within {FREEZE_SECONDS} s")
             time.sleep(LOOK)
+
+    def place_v1(self, source: str, directories: Mapping[str, str]) -> None:
+        """A leaf of the freezer: one for us, or the box's own where it shares a hierarchy."""
+        above, name = v1_parent(), os.path.basename(source)
+        if f"{above}/{name}" in directories.values():
+            self.directory = f"{above}/{name}"
+        else:
+            self.directory, self.lock_fd = cgroupfs.make_leaf(above, name)
 
     def thaw(self) -> None:
         """Let the programs go on. Harmless when nothing is frozen. Raises: IsolateError."""
@@ -242,6 +249,10 @@ class Freezer:
     def close(self) -> None:
         """Remove v1's leaf, if there is one."""
         if not self.directory:
+            return
+        if self.lock_fd < 0:  # the box's own, which goes with it
+            self.end()
+            self.directory = ""
             return
         try:
             self.end()

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 
 from attrs import Factory, define
@@ -41,14 +41,25 @@ class Shared:
         """(pidfd of this process, isolate-init opened by path, /dev/null)."""
         with self.lock:
             if self.pid != os.getpid():
-                for fd in (self.host_fd, self.init_fd, self.null_fd):
+                old = (self.host_fd, self.init_fd, self.null_fd)
+                self.host_fd, self.init_fd, self.null_fd = opened()
+                self.pid = os.getpid()
+                for fd in old:
                     if fd >= 0:
                         os.close(fd)
-                self.host_fd = os.pidfd_open(os.getpid())
-                self.init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
-                self.null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-                self.pid = os.getpid()
             return self.host_fd, self.init_fd, self.null_fd
+
+
+def opened() -> tuple[int, int, int]:
+    """All three, or none. Raises: OSError."""
+    with ExitStack() as undo:
+        host_fd = os.pidfd_open(os.getpid())
+        undo.callback(os.close, host_fd)
+        init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+        undo.callback(os.close, init_fd)
+        null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        undo.pop_all()
+    return host_fd, init_fd, null_fd
 
 
 SHARED = Shared()
@@ -155,12 +166,16 @@ class Init:
         """Kill, reap and close; safe to call twice."""
         if self.pidfd < 0:
             return
-        self.control.close()
-        self.kill()
-        self.reap()
-        with self.lock:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        self.control.close()  # at which it ends by itself, where we may not kill it any more
+        try:
+            self.kill()
+        finally:
+            try:
+                self.reap()
+            finally:
+                with self.lock:
+                    os.close(self.pidfd)
+                    self.pidfd = -1
 
 
 def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:

@@ -92,9 +92,9 @@ def idmap_namespace(made: Prepared) -> int:
         for kind, own in (("uid", os.geteuid()), ("gid", os.getegid())):
             write_whole(f"/proc/{holder.pid}/{kind}_map", f"{own} {program} 1\n".encode())
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        made.undo.callback(os.close, fd)
     finally:
         holder.close()
-    made.undo.callback(os.close, fd)
     made.idmap_fd = fd
     return fd
 

@@ -34,6 +34,13 @@ IO = st.builds(IoLimit, device=DEVICES, read_bps=st.integers(1, 1 << 40), write_
 HUGE = st.builds(
     HugetlbLimit, page=st.sampled_from([1 << 21, 1 << 30]), limit=st.integers(0, 1 << 40)
 )
+DEVICE_RULES = st.builds(
+    "{} {}:{} {}".format,
+    st.sampled_from("bc"),
+    st.sampled_from(["1", "8", "10", "*"]),
+    st.sampled_from(["0", "3", "229", "*"]),
+    st.sampled_from(["r", "w", "rw", "m", "rwm"]),
+)
 LIMITS = st.builds(
     CgroupLimit,
     memory=SIZES,
@@ -49,6 +56,7 @@ LIMITS = st.builds(
     io=st.lists(IO, max_size=3),
     io_weight=WEIGHTS,
     hugetlb=st.lists(HUGE, max_size=2),
+    devices=st.none() | st.lists(DEVICE_RULES, max_size=4),
     account=st.booleans(),
 )
 
@@ -100,7 +108,7 @@ def test_two_limits_of_one_device_are_narrowed():
     [
         (lambda: CgroupLimit(cpu_weight=0), "at least 1"),
         (lambda: CgroupLimit(cpu_weight=10001), "1 to 10000"),
-        (lambda: CgroupLimit(io_weight=1.5), "1 to 10000"),
+        (lambda: CgroupLimit(io_weight=1.5), "whole number"),
         (lambda: CgroupLimit(cpu_burst="10ms"), "cpu="),
         (lambda: CgroupLimit(cpu=0.5, cpu_burst="60ms"), r"allows 0\.05 s"),
         (lambda: CgroupLimit(io={"sda": {"read_bps": 1}}), "MAJOR:MINOR"),
@@ -200,3 +208,43 @@ def test_a_refusal_says_what_was_looked_at_and_what_to_type():
     assert "v2: foreign" in str(caught.value)
     assert "sudo do-this" in str(caught.value)
     assert Host.from_json(host.to_json()) == host
+
+
+def v1_and_v2(*old, unified=()):
+    """A hybrid machine, root's: these controllers in v1 hierarchies, those in v2's."""
+    facts = CgroupFacts(version=1, controllers=(*old, *unified), unified=tuple(unified))
+    return evolve(hosts.ROOT_V1, cgroup=facts)
+
+
+def joined_slots(plan):
+    return [op.slots[0] for op in plan.program if op.code == OpCode.JOIN_CGROUP]
+
+
+def test_a_box_that_v2_holds_alone_joins_no_v1_hierarchy():
+    """Its leaf makes none: v2 counts time in every cgroup, cpuacct is not wanted."""
+    host = v1_and_v2("memory", "cpuacct", unified=("pids", "hugetlb"))
+    plan = compile_plan(Policy(CgroupLimit(pids=5)), TRUE, host)
+    assert joined_slots(plan) == []
+    assert OpCode.LEAF in codes(plan)
+    plan = compile_plan(Policy(CgroupLimit(pids=5, memory="64M")), TRUE, host)
+    assert joined_slots(plan) == ["cgroup:memory", "cgroup:cpuacct"]
+
+
+@pytest.mark.parametrize("name", ["memory", "pids", "cpu", "cpuset", "io", "hugetlb", "devices"])
+def test_wherever_a_controller_is_the_limit_is_lowered_to_it(name):
+    limit = {
+        "memory": CgroupLimit(memory="64M"),
+        "pids": CgroupLimit(pids=5),
+        "cpu": CgroupLimit(cpu=1.5),
+        "cpuset": CgroupLimit(cpuset="0"),
+        "io": CgroupLimit(io={"8:0": {"read_bps": 1}}),
+        "hugetlb": CgroupLimit(hugetlb={"2M": 0}),
+        "devices": CgroupLimit(devices=()),
+    }[name]
+    old = compile_plan(Policy(limit), TRUE, v1_and_v2(name, "cpuacct", unified=("misc",)))
+    assert joined_slots(old) == [f"cgroup:{name}", "cgroup:cpuacct"]
+    new = compile_plan(Policy(limit), TRUE, v1_and_v2("freezer", unified=(name,)))
+    assert joined_slots(new) == []
+    assert OpCode.LEAF in codes(new)
+    with pytest.raises(HostLacks, match=name):
+        compile_plan(Policy(limit), TRUE, v1_and_v2("freezer", unified=("misc",)))

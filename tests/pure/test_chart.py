@@ -4,7 +4,7 @@ import math
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isolate import IsolateError, PolicyError
@@ -67,6 +67,7 @@ def test_the_svg_has_both_curves_and_no_link(tmp_path):
     assert b"href" not in path.read_bytes()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_every_title_gives_an_svg_that_parses(title):
     from isolate.supervise.proctree import printable

@@ -13,6 +13,7 @@ from isolate.abi.ops import OpCode, Phase
 from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft
 from isolate.policy.cgroup import CgroupLimit
+from isolate.policy.chroot import Chroot
 from isolate.policy.namespace import Namespace
 
 __all__ = ["has_leaf", "joins", "lower", "lower_program", "wanted"]
@@ -40,11 +41,12 @@ def has_leaf(limit: CgroupLimit | None, host: Host) -> bool:
 
 
 def joins(limit: CgroupLimit, host: Host) -> tuple[str, ...]:
-    """The v1 hierarchies to join, that of processor time included; in v2 a program is born."""
+    """The v1 hierarchies to join, then that of processor time too; in v2 a program is born."""
     if not has_leaf(limit, host) or host.cgroup.version != 1:
         return ()
     old = set(host.cgroup.controllers) - set(host.cgroup.unified)
-    return tuple(name for name in (*held(limit, host), *ACCOUNTS) if name in old)
+    names = tuple(name for name in held(limit, host) if name in old)
+    return (*names, *(name for name in ACCOUNTS if names and name in old))
 
 
 def without_v2(limit: CgroupLimit, draft: Draft) -> CgroupLimit:
@@ -69,6 +71,8 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
             draft.promise(name, f"cgroup v{version}")
         elif name == "pids" and draft.counts_alone():
             draft.promise("pids", "RLIMIT_NPROC, counted in the box's user namespace")
+        elif name == "devices" and draft.new("user") and draft.policy.get(Chroot) is not None:
+            draft.promise("devices", "nodev mounts; a user namespace can make no device")
         else:
             why = facts.why or f"the {name} controller is not available"
             draft.lacks(name, f"no cgroup can be made: {why}", facts.command or HINT)
