@@ -8,6 +8,7 @@ from attrs import frozen
 
 from isolate.host.facts import Host
 from isolate.host.probe import probe
+from isolate.policy import ambient
 
 __all__ = ["Finding", "doctor", "examine"]
 
@@ -168,4 +169,6 @@ def examine(host: Host) -> tuple[Finding, ...]:
 
 def doctor() -> tuple[Finding, ...]:
     """Look at this machine: what can be held here, and what is missing, with reason and cure."""
-    return examine(probe())
+    with ambient.outside():  # under a filter it asks in a copy of this process
+        host = probe()
+    return examine(host)
