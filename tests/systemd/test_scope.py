@@ -77,7 +77,7 @@ def test_systemd_gives_us_a_delegated_scope_in_which_limits_hold(user):
     assert properties["ActiveState"] == "active"
     assert told["memory"] == ["memory", 32 << 20, "box"]
     assert (told["below"], told["pids"]) == (0, "9")
-    assert 0.35 < told["cpu"] < 0.65
+    assert 0.3 < told["cpu"] < 0.7  # emulated processors
     assert not list(Path("/sys/fs/cgroup").rglob("isolate-*"))  # it went with its process
 
 
@@ -144,5 +144,8 @@ def test_a_controller_that_users_are_not_given_is_told_with_the_command_that_giv
     told = ask("ordinary", CPUSET)
     command = re.search(r"sudo (sh -c '.*?'); or weaken", told["lacks"])
     assert command, told["lacks"]
-    subprocess.run(command[1], shell=True, check=True, timeout=120)
-    assert ask("ordinary", CPUSET)["inside"] == "{1}"
+    try:
+        subprocess.run(command[1], shell=True, check=True, timeout=120)
+        assert ask("ordinary", CPUSET).get("inside") == "{1}"
+    finally:
+        Path("/etc/systemd/system/user@.service.d/delegate.conf").unlink()
