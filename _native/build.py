@@ -25,9 +25,11 @@ CHILD_SOURCES = (
     "child_overlay.c",
     "child_pty.c",
     "child_root.c",
+    "child_steward.c",
 )
 PARENT_SOURCES = (
     "plan.c",
+    "ask.c",
     "spawn.c",
     "stock.c",
     "enter.c",
@@ -35,7 +37,15 @@ PARENT_SOURCES = (
     "notify_ask.c",
     "notify_bpf.c",
 )
-INIT_SOURCES = ("init.c", "init_msg.c", "init_reap.c", "init_tree.c", "plan.c", *CHILD_SOURCES)
+INIT_SOURCES = (
+    "init.c",
+    "init_entry.c",
+    "init_msg.c",
+    "init_reap.c",
+    "init_tree.c",
+    "plan.c",
+    *CHILD_SOURCES,
+)
 
 WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wno-unused-parameter")
 # Child code runs where no libc may be called: no canary, no loop turned into memcpy.

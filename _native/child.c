@@ -31,6 +31,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds)
 	ctx->proc_fd = -1;
 	ctx->doors = 0;
 	ctx->outside = 0;
+	ctx->unbound = 0;
 	for (uint32_t i = 0; i < ctx->plan->n_temps; i++)
 		fds[ctx->plan->n_slots + i] = -1;
 	for (uint32_t i = 0; i < ctx->plan->n_ops; i++)

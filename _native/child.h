@@ -20,6 +20,7 @@ struct iso_ctx {
 	uint64_t *phase_ns;          /* ISO_PHASES stamps, or NULL */
 	uint64_t doors;              /* ISO_DOOR_*, once a filter refuses what we call */
 	int32_t outside;             /* not born in the cgroup that LEAF names */
+	uint64_t unbound;            /* what this process's bounding set is known to lack */
 };
 
 typedef long (*iso_step)(struct iso_ctx *ctx, const struct iso_op *op);
@@ -89,7 +90,7 @@ void iso_ctx_init(struct iso_ctx *ctx, const void *blob, int32_t *fds);
 	X(LANDLOCK_PORT, landlock_port) X(LANDLOCK_RESTRICT, landlock_restrict) X(READY, ready) \
 	X(SECCOMP, seccomp) X(EXEC, exec) X(PDEATHSIG, pdeathsig) X(TIMENS, timens) \
 	X(IDMAP, idmap) X(SETSCHED, setsched) X(PLACE, place) X(ROOT_HERE, root_here) \
-	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(SECCOMP_NOTIFY, seccomp_notify) \
+	X(ROOT_LEAVE, root_leave) X(REBORN, reborn) X(STEWARD, steward) X(SECCOMP_NOTIFY, seccomp_notify) \
 	X(OVERLAY, overlay) X(PTY, pty) X(UNPACK, unpack)
 /* clang-format on */
 
@@ -103,6 +104,9 @@ long iso_make_dirs(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_make_file(const struct iso_ctx *ctx, const char *path, uint32_t mode);
 long iso_new_file(long dir, const char *name, const char *data, uint64_t len, uint32_t mode);
 long iso_is_dir(long fd);
+
+/* From child_lsm.c: 0 if an attr file of /proc shows that label, or -errno. */
+long iso_same_label(long fd, const char *want, uint32_t len);
 
 /* From child_root.c. */
 long iso_become_root(struct iso_ctx *ctx, long fd);

@@ -45,12 +45,15 @@ long op_leaf(struct iso_ctx *ctx, const struct iso_op *op)
 
 long op_unshare(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	(void)ctx;
+	if (op->num[0] & CLONE_NEWUSER)
+		ctx->unbound = 0; /* a new user namespace comes with a full bounding set */
 	return sys(unshare, op->num[0]);
 }
 
 long op_setns(struct iso_ctx *ctx, const struct iso_op *op)
 {
+	if (op->num[0] == 0 || op->num[0] & CLONE_NEWUSER) /* 0: of any kind */
+		ctx->unbound = 0;
 	return sys(setns, iso_fd(ctx, op, 0), op->num[0]);
 }
 
@@ -138,21 +141,23 @@ long op_securebits(struct iso_ctx *ctx, const struct iso_op *op)
 }
 
 /* Drop from the bounding set what the mask has not; the kernel ends the list by EINVAL.  Where we
- * have not the right to drop, what is gone already is no failure. */
+ * have not the right to drop, what is gone already is no failure.  What init has dropped from its own
+ * its children don't have: forty calls less a program. */
 long op_bounding(struct iso_ctx *ctx, const struct iso_op *op)
 {
-	(void)ctx;
+	uint64_t drop = ~op->num[0] & ~ctx->unbound;
 	for (unsigned cap = 0; cap <= ISO_LAST_CAP; cap++) {
-		if (op->num[0] >> cap & 1)
+		if (!(drop >> cap & 1))
 			continue;
 		long r = sys(prctl, PR_CAPBSET_DROP, cap, 0, 0, 0);
 		if (r == -EINVAL && cap > 0)
-			return 0;
+			break;
 		if (r == -EPERM && sys(prctl, PR_CAPBSET_READ, cap, 0, 0, 0) == 0)
 			continue;
 		if (r < 0)
 			return r;
 	}
+	ctx->unbound |= ~op->num[0];
 	return 0;
 }
 

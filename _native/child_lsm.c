@@ -22,15 +22,11 @@ static long open_exec_attr(int flags)
 	return fd;
 }
 
-/* The label that the kernel will enter at exec is the one that was asked for, mode and all. */
-static long check_exec_attr(const char *want, uint32_t len)
+/* The label is the one that was asked for, mode and all. */
+long iso_same_label(long fd, const char *want, uint32_t len)
 {
 	char label[ISO_LABEL_MAX];
-	long fd = open_exec_attr(O_RDONLY);
-	if (fd < 0)
-		return fd;
-	long n = sys(read, fd, label, sizeof label);
-	(void)sys(close, fd);
+	long n = sys(pread64, fd, label, sizeof label, 0);
 	if (n < 0)
 		return n;
 	while (n > 0 && (label[n - 1] == '\n' || label[n - 1] == 0))
@@ -55,7 +51,12 @@ long op_apparmor(struct iso_ctx *ctx, const struct iso_op *op)
 	(void)sys(close, fd); /* the write has reported */
 	if (n != (long)len)
 		return n < 0 ? n : -EIO;
-	return check_exec_attr(iso_str(ctx, op, 1), iso_len(ctx, op->str[1]));
+	fd = open_exec_attr(O_RDONLY);
+	if (fd < 0)
+		return fd;
+	long r = iso_same_label(fd, iso_str(ctx, op, 1), iso_len(ctx, op->str[1]));
+	(void)sys(close, fd);
+	return r;
 }
 
 /* Init has to find the descendants of its programs also where the box has no /proc.  Nobody inside

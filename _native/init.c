@@ -15,6 +15,7 @@
 
 static int32_t slots[2 * ISO_MAX_SLOTS];
 static int is_set_up;
+static uint64_t unbound; /* see iso_ctx */
 static uint32_t serials; /* of keepers; 0 is none */
 
 /* Everybody goes; without a pid namespace we have to see to it ourselves. */
@@ -59,6 +60,7 @@ static long prepare(struct iso_message *m, struct iso_ctx *ctx, size_t *size)
 	for (uint32_t i = 0; i < plan->n_slots; i++)
 		slots[i] = m->fds[i + 2];
 	iso_ctx_init(ctx, plan, slots);
+	ctx->unbound = unbound;
 	return 0;
 }
 
@@ -74,9 +76,14 @@ static void set_up(struct iso_message *m)
 		ctx.proc_fd = iso_tree_fd();
 		long mask = sys(umask, 0);
 		uint32_t n = ctx.plan->n_ops;
+		int was_first = sys(getpid) == 1;
 		r = iso_run(&ctx, &record.step);
-		if (n > 0 && iso_ops(&ctx)[n - 1].code == ISO_OP_REBORN)
+		uint16_t last = n > 0 ? iso_ops(&ctx)[n - 1].code : 0;
+		if (last == ISO_OP_STEWARD && was_first) /* we are its copy */
+			iso_be_steward();
+		if (last == ISO_OP_REBORN || last == ISO_OP_STEWARD)
 			iso_tree_reopen();
+		unbound = r == 0 ? ctx.unbound : 0;
 		(void)sys(umask, mask);
 		(void)sys(munmap, ctx.plan, size);
 		/* Out of reach of ptrace and /proc/PID/mem, whatever the plan says. */
@@ -186,7 +193,7 @@ static void on_signal(int32_t signal_fd)
 {
 	struct signalfd_siginfo info;
 	while (sys(read, signal_fd, &info, sizeof info) == sizeof info)
-		if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || sys(getpid) != 1))
+		if (info.ssi_signo != SIGCHLD && (info.ssi_pid == 0 || !iso_owns_all()))
 			iso_forward((int)info.ssi_signo);
 	iso_reap();
 	if (iso_last() >= 0)
@@ -268,27 +275,3 @@ _Noreturn void iso_init_main(void)
 			(void)sys(exit_group, 125);
 	loop((int32_t)signal_fd);
 }
-
-/* The compiler may call these for copies and clears; there is no libc to bring them. */
-void *memset(void *to, int c, size_t n);
-void *memset(void *to, int c, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		((volatile char *)to)[i] = (char)c;
-	return to;
-}
-
-void *memcpy(void *to, const void *from, size_t n);
-void *memcpy(void *to, const void *from, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		((volatile char *)to)[i] = ((const char *)from)[i];
-	return to;
-}
-
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txorl %ebp, %ebp\n\tandq $-16, %rsp\n\tcall "
-	"iso_init_main\n\tud2\n");
-#else
-__asm__(".globl _start\n_start:\n\tmov x29, xzr\n\tbl iso_init_main\n\tbrk #0\n");
-#endif

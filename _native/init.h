@@ -44,6 +44,11 @@ int iso_child_known(int32_t pid);
 /* End init, and with it its pid namespace. */
 _Noreturn void iso_die(void);
 
+/* Whether everybody else in the pid namespace is ours: as pid 1, or as its steward. */
+int iso_owns_all(void);
+/* Of pid 1, after STEWARD. */
+void iso_be_steward(void);
+
 /* Reap all that is dead, report each. */
 void iso_reap(void);
 /* The status socket of a child marked LAST that has ended, else -1. */

@@ -22,6 +22,18 @@ static int ending;                  /* entries whose tree is to end */
 static int32_t freezer_fd = -1;     /* v1's freezer.state of the box, once it was frozen */
 static int32_t last_status_fd = -1; /* of a child marked LAST that has ended */
 
+static int steward; /* of pid 1 */
+
+int iso_owns_all(void)
+{
+	return steward || sys(getpid) == 1;
+}
+
+void iso_be_steward(void)
+{
+	steward = 1;
+}
+
 int iso_child_room(void)
 {
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++)
@@ -167,14 +179,16 @@ static int kill_known(void)
  * children until there are none ends them all. */
 void iso_kill_all(void)
 {
-	int alone = sys(getpid) == 1;
+	int alone = iso_owns_all();
 	for (;;) {
 		struct rusage usage = {0};
 		int status = 0, named = 1;
-		if (alone)
-			(void)sys(kill, -1, SIGKILL); /* ESRCH: nobody left */
-		else if (iso_kill_children() < 0)
+		if (!alone && iso_kill_children() < 0)
 			named = kill_known();
+		/* ESRCH: nobody left.  EACCES: an AppArmor profile takes no signal from us, but our own
+		 * end, and the namespace's with it, goes by nobody's leave. */
+		if (alone && sys(kill, -1, SIGKILL) == -EACCES)
+			give_up();
 		if (freezer_fd >= 0) /* fails only where the directory is gone, and so is the ice */
 			(void)sys(write, freezer_fd, "THAWED", 6);
 		/* Orphans that no /proc here names can't be killed: don't wait for them. */
@@ -256,7 +270,7 @@ void iso_tend(void)
 	if (r == 1)
 		return; /* go on after a look at requests */
 	if (r < 0)
-		iso_kill_all(); /* no /proc to tell the one from the other: then all of them */
+		iso_kill_all(); /* no /proc to tell them apart, or no leave to kill: then all */
 	for (int i = 0; i < ISO_MAX_CHILDREN; i++) {
 		struct child *child = &children[i];
 		if (child->pid != GONE)

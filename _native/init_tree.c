@@ -153,7 +153,7 @@ void iso_tree_open(void)
 	if (proc_fd >= 0)
 		return;
 	long fd = open_proc();
-	if (fd < 0 && sys(getpid) == 1)
+	if (fd < 0 && iso_owns_all())
 		fd = iso_new_fs("proc", NULL, 0,
 				MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	proc_fd = fd < 0 ? -1 : (int32_t)fd;
@@ -265,18 +265,21 @@ static long list_strays(void)
 }
 
 /* Kill first, look for children then: who has a SIGKILL pending can fork no more. */
-static void kill_queued(void)
+static long kill_queued(void)
 {
+	long r = 0;
 	for (uint32_t i = 0; i < queued; i++) {
-		(void)sys(kill, queue[i], SIGKILL); /* dead already: then it is reaped */
+		if (sys(kill, queue[i], SIGKILL) == -EACCES) /* ESRCH: then it is reaped */
+			r = -EACCES;
 		add_children(queue[i]);
 	}
+	return r;
 }
 
 long iso_kill_children(void)
 {
 	long r = list_own();
-	kill_queued();
+	(void)kill_queued(); /* the caller asks again */
 	return r;
 }
 
@@ -288,7 +291,9 @@ long iso_sweep(void)
 			return r;
 		if (queued == 0)
 			return 0;
-		kill_queued();
+		r = kill_queued();
+		if (r < 0)
+			return r;
 		iso_reap();
 	}
 	return 1;

@@ -79,7 +79,7 @@ struct iso_op {
 #define ISO_OP_NICE              29 /* n0: -20..19 as two's complement */
 #define ISO_OP_CHDIR             30 /* s0 */
 #define ISO_OP_SECUREBITS        31 /* n0 */
-#define ISO_OP_BOUNDING          32 /* n0: mask that stays */
+#define ISO_OP_BOUNDING          32 /* n0: mask that stays; what init has dropped is passed over */
 #define ISO_OP_CAPSET            33 /* n0: effective; n1: permitted; n2: inheritable */
 #define ISO_OP_AMBIENT           34 /* n0: mask, after a clear */
 #define ISO_OP_NO_NEW_PRIVS      35
@@ -120,7 +120,11 @@ struct iso_op {
 #define ISO_OP_LEAF              59 /* a: the v2 directory that it was born in (ISO_SPAWN_CGROUP) */
 /* a: socket that gets the new pidfd; n0: CLONE_NEW*: init clones itself, and the first one ends */
 #define ISO_OP_REBORN            60
-#define ISO_OP_LAST              60 /* codes below it without a step are refused */
+/* s0: "changeprofile NAME" or "stack NAME", to the first process's attr/apparmor/current, none: no
+ * profile; s1: "NAME (MODE)", read back from it: init clones itself, the copy goes on as init, and the
+ * first one only waits for its end; the last op of a set-up */
+#define ISO_OP_STEWARD           64
+#define ISO_OP_LAST              64 /* codes below it without a step are refused */
 
 /* A filter may refuse what set-up itself still calls.  Then those calls carry this in the upper half
  * of an argument that the kernel takes as an int; the last filter closes that door again. */
@@ -139,16 +143,15 @@ struct iso_fail {       /* 16 bytes, on the record pipe */
 };
 
 /* ---- requests to isolate-init: one SEQPACKET message each, fds by SCM_RIGHTS ------------ */
-#define ISO_REQ_SETUP 1 /* fds: status, blob, slots...: run the plan in init itself */
-#define ISO_REQ_SPAWN 2 /* fds: status, blob, slots...: clone a child and run the plan */
-#define ISO_REQ_END   3 /* fds: status: kill and reap everything, report, exit */
+#define ISO_REQ_SETUP    1 /* fds: status, blob, slots...: run the plan in init itself */
+#define ISO_REQ_SPAWN    2 /* fds: status, blob, slots...: clone a child and run the plan */
+#define ISO_REQ_END      3 /* fds: status: kill and reap everything, report, exit */
 /* fds: status: kill the program `serial`, whose pid is `flags`, with all that descends from it;
  * ENDED when nothing of it is left, and EXITED on its own status socket */
-#define ISO_REQ_KILL  4
+#define ISO_REQ_KILL     4
 /* fds: status, freezer.state: on v1 the frozen don't die, so thaw them there whenever all are
  * killed; ENDED when it is kept */
-#define ISO_REQ_GUARD 5
-
+#define ISO_REQ_GUARD    5
 #define ISO_SPAWN_LAST   1 /* flag of SPAWN: when this program ends, do END */
 #define ISO_SPAWN_CGROUP 2 /* flag of SPAWN: slot 0 is a cgroup directory (v2) to be born in */
 #define ISO_SPAWN_KEPT   4 /* flag of SPAWN: with a keeper, so that KILL can end it by itself */
@@ -215,18 +218,24 @@ int iso_make_spaces(int32_t *net_fd, int32_t *ipc_fd);
  * 0, or -errno with *step = the op that failed. */
 int iso_enter(void *blob, size_t size, const int32_t *slots, uint32_t n_slots, uint32_t *step);
 
+/* Send a request to isolate-init, with its plan if it has one.  Our end of the status socket. */
+int iso_ask(int32_t control, const struct iso_request *request, const void *blob, size_t size,
+	    const int32_t *fds, uint32_t n_fds);
+/* Wait for a record and its descriptor, or -1.  1; 0: init is gone; -ETIMEDOUT, -EINTR, -errno. */
+int iso_answer(int32_t status_fd, int32_t timeout_ms, struct iso_record *out, int32_t *passed_fd);
+/* Wait until a record pipe's last writer is gone: how many records there are, or as above. */
+int iso_told(int32_t record_fd, int32_t timeout_ms, struct iso_fail *out, uint32_t most);
+
 /* ---- refused calls, seen by user notification (notify.c) ----------------------------------
  * One supervisor a session.  A listener has a tag, a table of ISO_SEEN_KINDS kinds of refused calls,
  * and a count for each; what is more than that is counted together. */
-#define ISO_SEEN_KINDS 256
-#define ISO_SEEN_BYTES 256
-#define ISO_SIGHTS     512
-
-#define ISO_WAY_REPORT  0 /* count it; the first of a kind is told before it is answered */
-#define ISO_WAY_SILENT  1 /* answer, no more */
-#define ISO_WAY_HANDLER 2 /* told every time */
-#define ISO_WAY_OBSERVE 3 /* count it; what the filters allow goes on: for learning */
-
+#define ISO_SEEN_KINDS   256
+#define ISO_SEEN_BYTES   256
+#define ISO_SIGHTS       512
+#define ISO_WAY_REPORT   0 /* count it; the first of a kind is told before it is answered */
+#define ISO_WAY_SILENT   1 /* answer, no more */
+#define ISO_WAY_HANDLER  2 /* told every time */
+#define ISO_WAY_OBSERVE  3 /* count it; what the filters allow goes on: for learning */
 #define ISO_LOOK_NOTHING 0
 #define ISO_LOOK_STRING  1
 #define ISO_LOOK_BYTES   2 /* as many as argument len_arg says */
@@ -261,7 +270,7 @@ struct iso_notice {
 
 struct iso_notify;
 
-/* `programs` are the policy's own filters, which decide; NULL without memory. */
+/* `programs` are the policy's own filters, which decide; NULL and errno without memory or fds. */
 struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *lengths, uint32_t n,
 				   const struct iso_sight *sights, uint32_t arch, int32_t lethal);
 /* Close every listener: who still waits gets ENOSYS.  All that follows then finds nothing. */

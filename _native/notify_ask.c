@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -46,8 +47,10 @@ struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *
 		memcpy(to->code, programs[made->n_programs], to->length);
 	}
 	return made;
-failed:
+failed:;
+	int error = errno;
 	iso_notify_close(made);
+	errno = error;
 	return NULL;
 }
 
@@ -208,8 +211,20 @@ int iso_notify_valid(struct iso_notify *n, uint32_t tag, uint64_t id)
 	return r;
 }
 
-int iso_notify_give_fd(struct iso_notify *n, uint32_t tag, uint64_t id, int32_t fd, int32_t at,
-		       uint32_t fd_flags)
+/* A listener in a program's hands would let it answer its own calls.  Nobody means that; but a handler
+ * may give a number that it has closed, and that has become one of ours.  0 or -errno. */
+static int is_harmless(int32_t fd)
+{
+	char path[32], name[64] = "";
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd); /* 32 is enough for any int */
+	ssize_t n = readlink(path, name, sizeof name - 1);
+	if (n < 0)
+		return -errno;
+	return strstr(name, "seccomp") && name[0] != '/' ? -EPERM : 0;
+}
+
+/* Give a copy of fd by a listener: the number inside, or -errno. */
+static int hand_over(int32_t listener, uint64_t id, int32_t fd, int32_t at, uint32_t fd_flags)
 {
 	struct seccomp_notif_addfd give = {
 		.id = id,
@@ -218,14 +233,7 @@ int iso_notify_give_fd(struct iso_notify *n, uint32_t tag, uint64_t id, int32_t 
 		.newfd = at >= 0 ? (uint32_t)at : 0,
 		.newfd_flags = fd_flags,
 	};
-	/* A copy: the call waits for the other side, and the loop must not wait for us. */
-	int32_t fd_of = locked(n, tag);
-	int32_t listener = fd_of < 0 ? -1 : fcntl(fd_of, F_DUPFD_CLOEXEC, 3);
-	int r = fd_of < 0 ? -ENOENT : listener < 0 ? -errno : 0;
-	pthread_mutex_unlock(&n->lock);
-	if (r < 0)
-		return r;
-	r = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
+	int r = ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give);
 	r = r < 0 ? -errno : r;
 	if (r == -EINVAL) { /* before Linux 5.14: in two steps */
 		give.flags &= ~(uint32_t)SECCOMP_ADDFD_FLAG_SEND;
@@ -234,7 +242,26 @@ int iso_notify_give_fd(struct iso_notify *n, uint32_t tag, uint64_t id, int32_t 
 		int sent = r < 0 ? r : iso_send_answer(listener, id, r, 0, 0);
 		r = sent < 0 ? sent : r;
 	}
-	(void)close(listener);
+	return r;
+}
+
+int iso_notify_give_fd(struct iso_notify *n, uint32_t tag, uint64_t id, int32_t fd, int32_t at,
+		       uint32_t fd_flags)
+{
+	/* First a copy of what is given, so that no copy of ours takes the number of a closed one. */
+	int32_t given = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (given < 0)
+		return -errno;
+	/* A copy: the call waits for the other side, and the loop must not wait for us. */
+	int32_t fd_of = locked(n, tag);
+	int32_t listener = fd_of < 0 ? -1 : fcntl(fd_of, F_DUPFD_CLOEXEC, 3);
+	int r = fd_of < 0 ? -ENOENT : listener < 0 ? -errno : is_harmless(given);
+	pthread_mutex_unlock(&n->lock);
+	if (r == 0)
+		r = hand_over(listener, id, given, at, fd_flags);
+	if (listener >= 0)
+		(void)close(listener);
+	(void)close(given);
 	return r;
 }
 

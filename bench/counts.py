@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,7 +114,7 @@ def launches(kind: str, times: int = TIMES) -> list[Launch]:
     Args:
         kind: "oneshot" or "live".
     """
-    program = str(build() / "true")
+    program = str(build() / "true") if shutil.which("cc") else "/bin/true"
     with tempfile.TemporaryDirectory(prefix="isolate-bench-") as folder:
         log = Path(folder) / "log"
         script = SCRIPT.replace("{mark}", MARK)

@@ -18,12 +18,12 @@ from bench.harness import Bench
 from bench.oci import bundle
 from bench.ways import sandbox, static_true
 from isolate.abi.ops import OpCode
+from isolate.machine import this_host
 from isolate.plan.bpf.assemble import assemble
 from isolate.plan.compile import compile_plan
 from isolate.plan.model import Op
 from isolate.policy.command import Command
 from isolate.policy.seccomp_default import default_layer
-from isolate.sandbox import this_host
 
 __all__ = ["Peer", "peers"]
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a filter costs: ours, libseccomp's list, libseccomp's tree, none. `make bench-seccomp`.
 
-The rules are Docker's default profile, which all three compilers can be given whole. One run, in
+The rules are Docker's default profile, which all three compilers can be given whole. "installed" is
+what a plan on this machine has for them: with a listener, and no second one let in. One run, in
 turns: instructions for an allowed call (counted, so exact), installing it, a loop of getppid (which
 the kernel need not run a filter for: it keeps a bitmap of calls that are always let in), and one of
 personality(0xffffffff), whose argument a filter must look at. Times are the least of all rounds,
@@ -18,10 +19,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from isolate import SeccompFilter
+from isolate import Policy, SeccompFilter
+from isolate.abi.ops import OpCode
 from isolate.abi.syscalls import AUDIT_ARCH, numbers
+from isolate.machine import this_host
 from isolate.plan.bpf.assemble import assemble
 from isolate.plan.bpf.evaluate import run
+from isolate.plan.compile import compile_plan
+from isolate.plan.model import Op
+from isolate.policy.command import Command
 from isolate.policy.rules import ALLOW, Layer
 from tests.live.libseccomp import LINEAR, TREE, theirs
 
@@ -31,17 +37,38 @@ ASKS = (numbers(ARCH)["personality"], 0xFFFFFFFF)
 HERE = Path(__file__).resolve().parent
 
 
-def programs() -> dict[str, bytes]:
-    """The same rules through each compiler."""
+def rules() -> Layer:
+    """What all compilers are given."""
     whole = SeccompFilter.docker().layers[0]
-    rules = tuple(
+    found = tuple(
         rule
         for rule in whole.rules
         if rule.syscall in numbers(ARCH) and rule.action != whole.default
     )
-    layer = Layer(rules, whole.default)
+    return Layer(found, whole.default)
+
+
+def installed(wanted: SeccompFilter) -> Op:
+    """The step of a plan that installs a filter on this machine. There is one."""
+    plan = compile_plan(Policy(wanted), Command(["true"]), this_host())
+    codes = (OpCode.SECCOMP, OpCode.SECCOMP_NOTIFY)
+    (found,) = [op for op in plan.program if op.code in codes]
+    return found
+
+
+def program_of(op: Op) -> bytes:
+    """The instructions that a step installs."""
+    (program,) = op.strs
+    assert isinstance(program, bytes)
+    return program
+
+
+def programs() -> dict[str, bytes]:
+    """The same rules through each compiler, and as they are in a box."""
+    layer = rules()
     return {
         "ours": assemble(layer, ARCH),
+        "ours, installed": program_of(installed(SeccompFilter((layer,)))),
         "libseccomp tree": theirs(layer, TREE),
         "libseccomp list": theirs(layer, LINEAR),
     }
@@ -77,6 +104,8 @@ def rounds(count: int, folder: Path) -> Iterator[dict[str, tuple[float, float, f
         path = folder / name.replace(" ", "-")
         path.write_bytes(program)
         files[name] = str(path)
+    if installed(SeccompFilter((rules(),))).code is OpCode.SECCOMP_NOTIFY:
+        files["ours, installed"] = "+" + files["ours, installed"]
     names = list(files)
     for turn in range(count):
         found = {}
@@ -114,7 +143,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="isolate-bench-") as folder:
         samples = list(rounds(count, Path(folder)))
     print(f"Docker's default profile on {ARCH}; {count} rounds in turns; the least (times ours)")
-    print("instructions: for a call that is let through, on average\n")
+    box = program_of(installed(SeccompFilter.default()))
+    mean = statistics.mean(steps(box))
+    print("instructions: for a call that is let through, on average")
+    print(f"default(), as it is installed here: {len(box) // 8} long, {mean:.2f} instructions\n")
     heads = ("", "length", "instructions", "install us", "getppid ns", "personality ns")
     print(FORMAT.format(*heads))
     for name in ("none", *programs()):

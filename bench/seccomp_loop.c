@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* seccomp_loop FILE CALLS [NUMBER ARGUMENT]: install the program in FILE ("-": none), time that, then
- * make a call (getppid if none is named) in bursts, and time them. Prints ns to install, and ns a call. */
+/* seccomp_loop FILE CALLS [NUMBER ARGUMENT]: install the program in FILE ("-": none; "+FILE": with a
+ * listener), time that, then make a call (getppid if none is named) in bursts, and time them. Prints ns to install, and ns a call. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 	if (calls < 1)
 		return 2;
 	if (argv[1][0] != '-') {
-		int fd = open(argv[1], O_RDONLY);
+		int listens = argv[1][0] == '+';
+		int fd = open(argv[1] + listens, O_RDONLY);
 		ssize_t size = fd < 0 ? -1 : read(fd, code, sizeof(code));
 		struct sock_fprog program = {.filter = code};
 
@@ -42,7 +43,8 @@ int main(int argc, char **argv)
 			return 3;
 		program.len = size / 8;
 		double began = now();
-		if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			    listens ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0, &program) < 0)
 			return 4;
 		install = now() - began;
 	}

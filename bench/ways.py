@@ -16,9 +16,9 @@ from bench.build import OUT, build
 from bench.harness import CLOCK, Bench, each
 from bench.job import job_text
 from isolate import Sandbox, stock
+from isolate.machine import this_host
 from isolate.plan.compile import compile_plan
 from isolate.policy.command import Command
-from isolate.sandbox import this_host
 
 __all__ = ["TRUE", "floor", "oneshot", "sandbox", "spawned", "static_true", "stocked"]
 

@@ -29,11 +29,13 @@ from isolate.errors import (
     TimeLimitExceeded,
 )
 from isolate.host.facts import Host
+from isolate.host.probe import absolute
 from isolate.plan.compile import compile_program
 from isolate.policy.command import Command
 from isolate.policy.policy import Policy
 from isolate.running import caller_fd
 from isolate.supervise.channel import blob_fd
+from isolate.supervise.interrupts import held_back
 from isolate.supervise.launch import Session
 from isolate.supervise.outcome import LimitHit, Outcome, Seen, TimedOut, Violated, judge
 from isolate.supervise.process import End, Process
@@ -147,13 +149,14 @@ class Caller:
             self.log_fd = os.memfd_create("isolate-worker-log", os.MFD_CLOEXEC)
             try:
                 python = self.host.python
-                path = [each for each in map(os.path.abspath, sys.path) if os.path.exists(each)]
+                path = [each for each in map(absolute, sys.path) if os.path.exists(each)]
                 argv = protocol.argv(python.executable, path)
                 command = Command(argv, self.env, self.cwd, (3,))
                 fds = {"stdin": null, "stdout": null, "stderr": self.log_fd}
                 fds["fd:3"] = theirs.fileno()
                 ops = compile_program(self.policy, command, self.host)
-                self.server = self.session.spawn(ops, fds)
+                wall = self.session.plan.limits.wall
+                self.server = self.session.spawn(ops, fds, seconds=wall)
                 if self.server.log is not None:
                     self.server.log.when_killed(self.on_kill)
             except BaseException:
@@ -165,9 +168,10 @@ class Caller:
             self.control = ours
             return self.server, ours
 
-    def on_kill(self, violation: Violation, pid: int) -> None:
-        """The policy has ended a process: the call that it belongs to ends, too."""
-        above = ancestors(pid)
+    def on_kill(self, violation: Violation, pid: int, alone: bool) -> None:
+        """The policy has ended a process: the call that it belongs to ends, too; if it alone is
+        meant, the call that it is."""
+        above = ancestors(pid, 1 if alone else 64)
         until = time.monotonic() + TAKEN_SECONDS
         while True:
             calls = {getattr(pump.process, "keeper", -1): pump for pump in list(self.pumps)}
@@ -200,7 +204,7 @@ class Caller:
         """What the server said before it died, bounded; text from inside."""
         if self.log_fd < 0:
             return ""
-        text = os.pread(self.log_fd, 4000, 0).decode("utf-8", "replace").strip()
+        text = protocol.told(os.pread(self.log_fd, 4000, 0).decode("utf-8", "replace").strip())
         return f"; its last words: {text}" if text else ""
 
     def call(self, fn: Any, args: tuple[Any, ...], kw: dict[str, Any]) -> Any:
@@ -216,9 +220,11 @@ class Caller:
         payload = protocol.pickled(fn, args, kw, allowed, python.skipped, python.trees)
         for name in ("stdout", "stderr"):
             caller_fd(name)  # flushed, so that lines stay in order
-        with ExitStack() as stack:
-            pump, reply = self.begin(payload, stack)
+        with held_back(), ExitStack() as stack:
+            self.start()
             before = self.session.counters()
+            pump, reply = self.begin(payload, stack)
+            pump.base = before
             end = pump.run()
             if end.lost and not pump.verdict and not pump.process.taken:
                 self.replace_ended()  # it died with the call in its queue: nothing has run
@@ -348,10 +354,10 @@ def senders(ancillary: list[tuple[int, int, bytes]]) -> int:
     return int(sender)
 
 
-def ancestors(pid: int) -> set[int]:
+def ancestors(pid: int, most: int) -> set[int]:
     """The pids above one, as far as init of its namespace is not among them; bounded."""
     found: set[int] = set()
-    while len(found) < 64:
+    while len(found) < most:
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
                 pid = int(file.read().rpartition(")")[2].split()[1])
@@ -375,4 +381,5 @@ def raise_limit(outcome: Outcome) -> None:
     if isinstance(outcome, TimedOut):
         raise TimeLimitExceeded("timeout", None, outcome.limit)
     if isinstance(outcome, LimitHit):
-        raise ERRORS[outcome.limit](outcome.limit, outcome.used, outcome.ceiling)
+        kind = ERRORS.get(outcome.limit, LimitExceeded)  # swap has no class of its own
+        raise kind(outcome.limit, outcome.used, outcome.ceiling)

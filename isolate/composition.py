@@ -62,6 +62,12 @@ def given(short: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
     return {long: short[name] for name, long in table.items() if short.get(name) is not None}
 
 
+def either(short: Mapping[str, Any], name: str, default: Any) -> Any:
+    """What was given, also where that is 0 or "", which the field then judges; else the default."""
+    found = short.get(name)
+    return default if found is None else found
+
+
 def need(allow: tuple[Any, ...], token: type, why: str) -> None:
     """Raises: PolicyError, if the token was not given."""
     if not any(isinstance(each, token) for each in allow):
@@ -97,7 +103,7 @@ def namespaces(
     if network is not None and network.kind == "host":
         need(allow, tokens.HostNetwork, "Network.host()")
         kinds["net"] = False
-    hostname = short.get("hostname") or ("sandbox" if kinds["uts"] else None)
+    hostname = either(short, "hostname", "sandbox" if kinds["uts"] else None)
     return Namespace(**kinds, hostname=hostname)
 
 
@@ -123,12 +129,12 @@ def root_of(short: Mapping[str, Any]) -> Chroot:
             raise PolicyError("read= and write= belong to Chroot.host_view(); give them there")
         return root
     if root is not None:
-        basics = (Mount.proc(), Mount.dev(), Mount.tmpfs("/tmp", short.get("tmp") or "64M"))
+        basics = (Mount.proc(), Mount.dev(), Mount.tmpfs("/tmp", either(short, "tmp", "64M")))
         return Chroot(root, mounts=basics)
     return Chroot.host_view(
         read=short.get("read") or (),
         write=short.get("write") or (),
-        tmp=short.get("tmp") or "64M",
+        tmp=either(short, "tmp", "64M"),
     )
 
 
@@ -155,7 +161,7 @@ def capabilities(short: Mapping[str, Any], allow: tuple[Any, ...]) -> Capability
 
 def limits(short: Mapping[str, Any]) -> list[Any]:
     """Ceilings of the whole, and of each process."""
-    cgroup = CgroupLimit(**given(short, CGROUP), pids=short.get("pids") or profiles.SANDBOX_PIDS)
+    cgroup = CgroupLimit(**given(short, CGROUP), pids=either(short, "pids", profiles.SANDBOX_PIDS))
     found: list[Any] = [cgroup, profiles.SANDBOX_RLIMITS, Deadline(**given(short, DEADLINE))]
     own = short.get("rlimits")
     if own is not None:
@@ -231,8 +237,8 @@ def compose(
         raise PolicyError("two roots: root= and a Chroot")
     spaces = namespaces(short, allow, joined(given_ones, allow))
     identity = Identity(
-        uid=short.get("uid") or 1000,
-        gid=short.get("gid") or 1000,
+        uid=either(short, "uid", 1000),
+        gid=either(short, "gid", 1000),
         no_new_privs=not any(isinstance(each, tokens.NewPrivileges) for each in allow),
     )
     items: list[Any] = [spaces, identity, *limits(short), capabilities(short, allow)]

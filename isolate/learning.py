@@ -15,13 +15,14 @@ from attrs import evolve
 from isolate.abi.signatures import ENUMS, params
 from isolate.abi.syscalls import ARCHES, numbers
 from isolate.errors import HostLacks, IsolateError, PolicyError
+from isolate.machine import this_host
 from isolate.plan.compile import compile_box
 from isolate.policy import ambient
 from isolate.policy.handlers import NOTIFY
 from isolate.policy.policy import Policy
 from isolate.policy.rules import ALLOW, Arg, Condition, Errno, Layer, Rule
 from isolate.policy.seccomp import SeccompFilter
-from isolate.sandbox import Sandbox, this_host
+from isolate.sandbox import Sandbox
 from isolate.supervise.outcome import Exited
 from isolate.supervise.violations import Violation
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+import signal
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +17,75 @@ from isolate import _native  # type: ignore[attr-defined,unused-ignore]
 from isolate.errors import IsolateError
 
 __all__ = [
-    "FAIL_SIZE",
     "INIT_PATH",
     "RECORD_SIZE",
     "EnterError",
     "Notice",
     "Notifier",
     "Spaces",
+    "answer",
+    "ask",
     "check",
     "enter",
     "filter_answer",
     "make_spaces",
-    "parse_fail",
     "spawn",
+    "told",
 ]
 
 ffi, lib = _native.ffi, _native.lib
 
 INIT_PATH = Path(__file__).parent / "_libexec" / "isolate-init"
-FAIL_SIZE: int = ffi.sizeof("struct iso_fail")
 RECORD_SIZE: int = ffi.sizeof("struct iso_record")
 
 
-def parse_fail(data: bytes) -> tuple[int, int, int]:
-    """(step, errno, monotonic ns) of one record of the record pipe."""
-    record = ffi.from_buffer("struct iso_fail *", data)
-    return int(record.step), int(record.error), int(record.at_ns)
+def interrupted(call: Callable[[int], int], seconds: float | None) -> int:
+    """A native wait, taken up again after signals, whose handlers run in between.
+
+    Raises: TimeoutError; OSError.
+    """
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = -1 if until is None else max(0, int((until - time.monotonic()) * 1000 + 0.999))
+        found = call(left)
+        if found >= 0:
+            return found
+        if found != -errno.EINTR:
+            raise OSError(-found, os.strerror(-found))  # ETIMEDOUT is TimeoutError
+
+
+def ask(
+    control: int, request: int, flags: int, serial: int, blob: bytes | None, fds: Sequence[int]
+) -> int:
+    """Send a request to isolate-init; our end of its status socket. Raises: OSError."""
+    head = ffi.new("struct iso_request *", [request, flags, 0, serial])
+    found: int = lib.iso_ask(
+        control, head, ffi.NULL if blob is None else blob, len(blob or b""), list(fds), len(fds)
+    )
+    if found < 0:
+        raise OSError(-found, os.strerror(-found))
+    return found
+
+
+def answer(status_fd: int, seconds: float | None) -> tuple[bytes, int]:
+    """A record of isolate-init, and the descriptor that came with it or -1; no bytes: it is gone.
+
+    Raises: TimeoutError; OSError.
+    """
+    record, fd = ffi.new("struct iso_record *"), ffi.new("int32_t *")
+    told = interrupted(lambda wait: lib.iso_answer(status_fd, wait, record, fd), seconds)
+    return (bytes(ffi.buffer(record)) if told else b""), int(fd[0])
+
+
+def told(record_fd: int, seconds: float | None, most: int = 8) -> list[tuple[int, int, int]]:
+    """What was written to a record pipe, when its last writer is gone (exec or death).
+
+    Returns: (step, errno, monotonic ns) of each record.
+    Raises: TimeoutError; OSError.
+    """
+    records = ffi.new("struct iso_fail[]", most)
+    count = interrupted(lambda wait: lib.iso_told(record_fd, wait, records, most), seconds)
+    return [(int(r.step), int(r.error), int(r.at_ns)) for r in records[0:count]]
 
 
 def check(blob: bytes) -> int | None:
@@ -81,6 +127,10 @@ def spawn(
     places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup])
     error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
+        if out.pid > 0:  # it was started, but our signals are blocked still
+            os.kill(out.pid, signal.SIGKILL)
+            os.waitpid(out.pid, 0)
+            os.close(out.pidfd)
         call = "clone3" if out.entered else "setns"
         raise OSError(-error, os.strerror(-error), call)
     return int(out.pid), int(out.pidfd)
@@ -186,7 +236,7 @@ class Notifier:
             table, arch, int(lethal),
         )  # fmt: skip
         if self.state == ffi.NULL:
-            raise MemoryError("no memory, or no descriptor, for a supervisor of system calls")
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
         self.state = ffi.gc(self.state, lib.iso_notify_close)  # for a handler that comes late
         self.out = ffi.new("struct iso_notice *")
 

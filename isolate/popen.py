@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -20,12 +24,15 @@ from isolate.plan.compile import compile_program
 from isolate.policy import ambient
 from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
-from isolate.running import caller_fd, limits_with
+from isolate.running import caller_fd, limits_with, refuse
+from isolate.supervise.interrupts import whole
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Outcome, judge
 from isolate.supervise.process import pid_of
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.setup import parent_step, watching
+from isolate.supervise.threads import start_thread
 from isolate.supervise.timeline import Sample, timeline_interval
 from isolate.supervise.timing import Timing
 from isolate.supervise.usage import Usage
@@ -35,23 +42,6 @@ from isolate.terminal import Terminal, no_other_streams, received, terminal_sock
 __all__ = ["Place", "Popen"]
 
 DELIVERY_SECONDS = 2.0
-REFUSED = {
-    "preexec_fn": "nothing of the caller runs inside",
-    "shell": 'give ["/bin/sh", "-c", script]',
-    "executable": "argv[0] names the program",
-    "startupinfo": "it is of Windows",
-    "creationflags": "it is of Windows",
-    "user": "give uid= to Sandbox",
-    "group": "give gid= to Sandbox",
-    "extra_groups": "a box has none",
-    "process_group": "each program has a session of its own",
-    "start_new_session": "each program has a session of its own",
-    "umask": "give Identity(umask=...) to Sandbox",
-    "close_fds": "all descriptors but pass_fds are closed, always",
-    "restore_signals": "all handlers are reset, always",
-}
-
-
 @define
 class Place:
     """Where a program starts: a session that is up, and whether the box ends with the program."""
@@ -146,6 +136,7 @@ class Popen(subprocess.Popen[Any]):
     pty: Terminal | None = None
     thread: threading.Thread | None = None
 
+    @whole
     def __init__(
         self,
         args: Any,
@@ -161,8 +152,7 @@ class Popen(subprocess.Popen[Any]):
         place: Callable[[], Place] | None = None,
         **options: Any,
     ) -> None:
-        for name in REFUSED.keys() & options.keys():
-            raise PolicyError(f"Popen takes no {name}: {REFUSED[name]}")
+        refuse(options)
         self.find_place = place or ambient.verb("place")
         self.timeout = timeout
         self.interval = timeline_interval(timeline)
@@ -189,17 +179,25 @@ class Popen(subprocess.Popen[Any]):
         place = self.find_place()
         try:
             self.supervision = self.spawned(place, argv, pass_fds, cwd, env, pipes)
+            with watching("watch the program"):
+                self.pid = pid_of(self.supervision.pump.process.pidfd)
+                self.thread = start_thread("isolate-popen", self.supervision.run)
         except BaseException:
-            if place.last:
-                place.session.close()
+            self.give_up(place)
             raise
-        self.pid = pid_of(self.supervision.pump.process.pidfd)
         self._child_created = True
-        run = self.supervision.run
-        self.thread = threading.Thread(target=run, name="isolate-popen", daemon=True)
-        self.thread.start()
         place.programs[:] = [each for each in place.programs if each[1].is_alive()]
         place.programs.append((self.supervision, self.thread))
+
+    def give_up(self, place: Place) -> None:
+        """Nobody will watch it: it ends, with all that it has started."""
+        if self.pty is not None:
+            self.pty.close()
+        if self.supervision is not None:
+            place.session.kill_tree(self.supervision.pump.process, wait=True)
+            self.supervision.ours.close()
+        if place.last:
+            place.session.close()
 
     def spawned(
         self, place: Place, argv: Any, pass_fds: Any, cwd: Any, env: Any, pipes: tuple[int, ...]
@@ -217,7 +215,8 @@ class Popen(subprocess.Popen[Any]):
             names = {f"fd:{fd}": fd for fd in fds}
             names["stdin"] = pipes[0]
             with ExitStack() as theirs:
-                ours = terminal_socket(names, limits, theirs) if self.size is not None else None
+                with parent_step("open the program's streams"):
+                    ours = terminal_socket(names, limits, theirs) if self.size is not None else None
                 for name, at in (("stdout", 2), ("stderr", 4)) if ours is None else ():
                     read_fd, write_fd = pipes[at : at + 2]
                     if name == "stderr" and write_fd == pipes[3] and write_fd >= 0:
@@ -225,14 +224,20 @@ class Popen(subprocess.Popen[Any]):
                     elif read_fd >= 0 and limits.output is None:
                         names[name] = write_fd
                     else:
-                        sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
+                        with parent_step("open the program's streams"):
+                            sink, names[name] = passed_on(name, read_fd, write_fd, undo, theirs)
                         sinks.append(sink)
-                process = place.session.spawn(ops, names, place.last)
+                before = baseline(place.session)
+                process = place.session.spawn(ops, names, place.last, limits.wall)
                 undo.callback(process.close)
-                self.pty = None if ours is None else received(ours)
+                try:
+                    self.pty = None if ours is None else received(ours)
+                except BaseException:
+                    place.session.kill_tree(process, wait=True)
+                    raise
             kill = partial(place.session.kill_tree, process)
             pump = Pump(process, limits, kill, place.session.counters, sinks)
-            meter = Meter(place.session, pump, self.interval)
+            meter = Meter(place.session, pump, before, self.interval)
             return Supervision(place, pump, undo.pop_all(), meter)
 
     def _internal_poll(self, _deadstate: Any = None, **_: Any) -> int | None:
@@ -295,7 +300,12 @@ class Popen(subprocess.Popen[Any]):
     def send_signal(self, sig: int) -> None:
         """By pidfd; nothing happens if it has ended."""
         if self.poll() is None and self.supervision:
-            self.supervision.pump.process.send_signal(sig)
+            try:
+                self.supervision.pump.process.send_signal(sig)
+            except PermissionError:
+                if sig != signal.SIGKILL:
+                    raise
+                self.supervision.pump.kill()  # an AppArmor profile takes no signal from us (ADR 18)
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the terminal's size; the program is told by SIGWINCH. Raises: PolicyError."""
@@ -304,6 +314,8 @@ class Popen(subprocess.Popen[Any]):
         self.pty.resize(rows, columns)
 
     def __exit__(self, *error: Any) -> None:
+        if error[0] is not None and issubclass(error[0], KeyboardInterrupt):
+            self.kill()  # who typed it meant this one, too; it is in a session of its own
         if self.pty is not None:
             self.pty.close()  # a hang-up, as when a terminal's window is closed
         super().__exit__(*error)
@@ -312,11 +324,37 @@ class Popen(subprocess.Popen[Any]):
             self.thread.join()
 
     def __del__(self, *_: Any, **__: Any) -> None:
-        super().__del__()
+        # subprocess keeps such a one alive to reap it later; here a thread does that.
+        if self.supervision is not None and not self.supervision.ended.is_set():
+            told = f"a program in a box is still running: {self.args!r:.200}"
+            warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
         if self.supervision is not None and self.supervision.place.last:
-            self.supervision.abandoned.set()
-            if not self.supervision.ended.is_set():
-                self.supervision.place.session.kill()
+            names = [name for name in ("stdout", "stderr", "stdin") if held(vars(self), name)]
+            if names:  # `for line in popen(...).stdout`: the box ends when that goes, too
+                stream = getattr(self, names[0])
+                weakref.finalize(stream, abandon, self.supervision).atexit = False
+            else:
+                abandon(self.supervision)
+
+
+def holders(attributes: dict[str, Any], name: str) -> int:
+    """How many hold an attribute's value, and this look at it."""
+    return sys.getrefcount(attributes[name])
+
+
+NOBODY = holders({"stream": object()}, "stream")
+
+
+def held(attributes: dict[str, Any], name: str) -> bool:
+    """Whether somebody else has a stream of ours, and may still read it."""
+    return attributes.get(name) is not None and holders(attributes, name) > NOBODY
+
+
+def abandon(supervision: Supervision) -> None:
+    """Nobody can read or ask any more: the box ends."""
+    supervision.abandoned.set()
+    if not supervision.ended.is_set():
+        supervision.place.session.kill()
 
 
 def passed_on(

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field, fields, frozen
 
 from isolate.completed import Completed, return_code
 from isolate.errors import PolicyError
@@ -23,13 +23,47 @@ from isolate.policy.command import Command
 from isolate.policy.fields import parse_seconds, tighter
 from isolate.policy.policy import Policy
 from isolate.supervise.launch import Session
-from isolate.supervise.meter import Meter
+from isolate.supervise.meter import Meter, baseline
 from isolate.supervise.outcome import Seen, judge
 from isolate.supervise.pump import Pump, Sink
+from isolate.supervise.setup import parent_step
 from isolate.supervise.timeline import timeline_interval
 from isolate.supervise.usage import Usage
 
-__all__ = ["RunOptions", "fd_of", "run_in"]
+__all__ = ["RunOptions", "caller_fd", "fd_of", "limits_with", "refuse", "run_in"]
+
+
+REFUSED = {
+    "preexec_fn": "nothing of the caller runs inside",
+    "shell": 'give ["/bin/sh", "-c", script]',
+    "executable": "argv[0] names the program",
+    "startupinfo": "it is of Windows",
+    "creationflags": "it is of Windows",
+    "user": "give uid= to Sandbox",
+    "group": "give gid= to Sandbox",
+    "extra_groups": "a box has none",
+    "process_group": "each program has a session of its own",
+    "start_new_session": "each program has a session of its own",
+    "umask": "give Identity(umask=...) to Sandbox",
+    "close_fds": "all descriptors but pass_fds are closed, always",
+    "restore_signals": "all handlers are reset, always",
+}
+# Values that ask for what is done anyway, as callers of subprocess write them out.
+AS_ALWAYS = {
+    **dict.fromkeys(("close_fds", "restore_signals"), (True,)),
+    **dict.fromkeys(("shell", "creationflags"), (False,)),
+    **dict.fromkeys(("start_new_session",), (True, False)),
+    "umask": (-1,),
+    "process_group": (None, -1),
+}
+
+
+def refuse(options: dict[str, Any]) -> None:
+    """Take out what asks for nothing; Raises: PolicyError for the rest that a box has not."""
+    for name in REFUSED.keys() & options.keys():
+        if options[name] not in AS_ALWAYS.get(name, (None,)):
+            raise PolicyError(f"a box takes no {name}: {REFUSED[name]}")
+        del options[name]
 
 
 def timeline_checked(owner: object, attribute: object, value: Any) -> None:
@@ -56,6 +90,16 @@ class RunOptions:
     env: Mapping[str, str] | None = None
     timeline: Any = field(default=None, validator=timeline_checked)
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> RunOptions:
+        """From keywords. Raises: PolicyError for one that `run` has not, with what to do."""
+        given = dict(options)
+        refuse(given)
+        names = [each.name for each in fields(cls)]
+        for name in given.keys() - set(names):
+            raise PolicyError(f"run has no {name}=; it has {', '.join(names)}")
+        return cls(**given)
+
     @property
     def is_text(self) -> bool:
         """Whether streams are str."""
@@ -68,6 +112,14 @@ class RunOptions:
         raw = io.BytesIO(data)
         return io.TextIOWrapper(raw, encoding=self.encoding, errors=self.errors).read()
 
+    def outputs(self) -> tuple[Any, Any]:
+        """Where stdout and stderr go. Raises: PolicyError."""
+        if not self.capture_output:
+            return self.stdout, self.stderr
+        if self.stdout is not None or self.stderr is not None:
+            raise PolicyError("stdout and stderr may not be given with capture_output")
+        return subprocess.PIPE, subprocess.PIPE
+
     def encode(self) -> bytes:
         """The input as bytes. Raises: PolicyError."""
         if self.input is None:
@@ -76,7 +128,11 @@ class RunOptions:
             if not self.is_text:
                 raise PolicyError("input is str; say text=True, or give bytes")
             return self.input.encode(self.encoding or "utf-8", self.errors or "strict")
-        return bytes(self.input)
+        try:
+            return bytes(memoryview(self.input))
+        except TypeError as error:
+            kind = type(self.input).__name__
+            raise PolicyError(f"input must be bytes, or str with text=True, not {kind}") from error
 
 
 def fd_of(target: Any, default: Any) -> int:
@@ -95,13 +151,17 @@ def fd_of(target: Any, default: Any) -> int:
 
 
 def caller_fd(name: str) -> int:
-    """The caller's sys.stdout or sys.stderr, flushed; -1 if it has no descriptor."""
+    """The caller's sys.stdout or sys.stderr, flushed; one that is no file stands for 1 or 2.
+
+    -1 where Python was started without: then that number is some other file's of ours.
+    """
     stream = getattr(sys, name)
     try:
         stream.flush()
         return int(stream.fileno())
     except (AttributeError, OSError, ValueError):
-        return 1 if name == "stdout" else 2
+        number = 1 if name == "stdout" else 2
+        return -1 if getattr(sys, f"__{name}__") is None else number
 
 
 @define
@@ -148,6 +208,19 @@ def open_output(
         streams.sinks.append(Sink(read_fd, keep=False, pass_to=pass_to))
 
 
+def open_streams(
+    options: RunOptions, ours: ExitStack, theirs: ExitStack, streams: Streams
+) -> None:
+    """0, 1 and 2. Raises: LaunchError, PolicyError."""
+    out, err = options.outputs()
+    with parent_step("open the program's streams"):
+        open_stdin(options, theirs, streams)
+        if streams.stdin_fd >= 0:
+            ours.callback(close_if_open, streams)
+        open_output("stdout", out, ours, theirs, streams)
+        open_output("stderr", err, ours, theirs, streams)
+
+
 def limits_with(limits: Limits, timeout: float | str | None) -> Limits:
     """The policy's, and the timeout of this run."""
     wall = None if timeout is None else parse_seconds(timeout)
@@ -184,23 +257,17 @@ def run_in(
 
     Raises: LaunchError, PolicyError; with check=True RunFailed and RunTimedOut.
     """
-    if options.capture_output and (options.stdout is not None or options.stderr is not None):
-        raise PolicyError("stdout and stderr may not be given with capture_output")
-    out = subprocess.PIPE if options.capture_output else options.stdout
-    err = subprocess.PIPE if options.capture_output else options.stderr
+    out, err = options.outputs()
     command = Command(argv, options.env if options.env is not None else env, options.cwd or cwd)
     limits = limits_with(session.plan.limits, options.timeout)
     data = options.encode()
     streams = Streams({}, [])
     with ExitStack() as ours:
         with ExitStack() as theirs:
-            open_stdin(options, theirs, streams)
-            if streams.stdin_fd >= 0:
-                ours.callback(close_if_open, streams)
-            open_output("stdout", out, ours, theirs, streams)
-            open_output("stderr", err, ours, theirs, streams)
+            open_streams(options, ours, theirs, streams)
             ops = compile_program(policy, command, host)
-            process = session.spawn(ops, streams.given, last)
+            before = baseline(session)
+            process = session.spawn(ops, streams.given, last, limits.wall)
         ours.callback(process.close)
         kill = partial(session.kill_tree, process)
         pump = Pump(process, limits, kill, session.counters, streams.sinks)
@@ -209,7 +276,7 @@ def run_in(
         ours.callback(pump.close)
         pump.obey(process.log)
         sinks = list(streams.sinks)
-        meter = Meter(session, pump, timeline_interval(options.timeline))
+        meter = Meter(session, pump, before, timeline_interval(options.timeline))
         seen, usage = finish(meter, last)
         streams.sinks = sinks
     outcome = judge(seen, limits)

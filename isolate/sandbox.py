@@ -3,29 +3,29 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache, partial
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
+from isolate import blocks
 from isolate.calling import Caller
 from isolate.completed import Completed
 from isolate.composition import accounted, compose
 from isolate.errors import PolicyError
-from isolate.host.facts import Host
 from isolate.host.needed import needed_files
-from isolate.host.probe import probe, probe_python
+from isolate.machine import this_host
 from isolate.observing import Observed
 from isolate.plan.compile import apparmor_lines, compile_box, compile_plan
 from isolate.plan.explain import explain
 from isolate.policy import ambient
 from isolate.policy.allow import Allow, HostNetwork
+from isolate.policy.base import Primitive
 from isolate.policy.cgroup import CgroupLimit
 from isolate.policy.chroot import Chroot
 from isolate.policy.command import CLEAN_ENV, Command
@@ -36,6 +36,7 @@ from isolate.profiles import THREAD_VARIABLES
 from isolate.questions import explain_access
 from isolate.running import RunOptions, run_in
 from isolate.supervise import apparmor
+from isolate.supervise.interrupts import held_back, let_in, whole
 from isolate.supervise.joining import FILE_NAMES
 from isolate.supervise.launch import Session
 from isolate.supervise.timeline import timeline_interval
@@ -45,38 +46,7 @@ from isolate.supervise.violations import Violation
 __all__ = ["Box", "Sandbox", "call", "run"]
 
 
-@lru_cache(maxsize=4)
-def machine(euid: int) -> Host:
-    """Facts that don't change while we run."""
-    return probe()
-
-
-HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most
-LOOKED: dict[tuple[Any, ...], tuple[float, Host]] = {}
-
-
-def this_host() -> Host:
-    """The machine, with the interpreter and sys.path as they are now.
-
-    Looked at anew when sys.path or HOME changes, and once a second: a look costs half a launch.
-    The same facts are the same object, by which plans are cached.
-    """
-    key = (os.geteuid(), sys.executable, sys.prefix, os.environ.get("HOME"), *sys.path)
-    now = time.monotonic()
-    found = LOOKED.get(key)
-    if found is not None and now - found[0] < HOST_SECONDS:
-        return found[1]
-    python = probe_python()
-    host = found[1] if found is not None else machine(os.geteuid())
-    if host.python != python:
-        host = evolve(host, python=python)
-    if len(LOOKED) >= 16:
-        LOOKED.clear()
-    LOOKED[key] = (now, host)
-    return host
-
-
-@frozen(init=False, eq=False)
+@frozen(init=False)
 class Sandbox:
     """A frozen recipe: every namespace but time, a minimal view of this machine, no capabilities,
     no_new_privs, a seccomp filter, Landlock, a clean environment, loopback only, an id that no
@@ -101,7 +71,7 @@ class Sandbox:
     """
 
     policy: Policy = field()
-    env: Mapping[str, str] = field()
+    variables: tuple[tuple[Any, Any], ...] = field()
     cwd: str | None = field()
     timeline: float | bool | None = field()
 
@@ -124,11 +94,25 @@ class Sandbox:
             raise PolicyError("Network.host() needs allow=[allow.HostNetwork()]")
         env = {**CLEAN_ENV, **threads(policy), **(short.get("env") or {})}
         cwd = short.get("cwd") or ("/tmp" if policy.get(Chroot) is not None else None)
-        self.__attrs_init__(policy, env, cwd, timeline_interval(timeline))
+        self.__attrs_init__(policy, tuple(env.items()), cwd, timeline_interval(timeline))
 
+    @property
+    def env(self) -> dict[Any, Any]:
+        """The environment of its programs; a copy."""
+        return dict(self.variables)
+
+    @property
+    def in_force(self) -> Policy:
+        """The policy, narrowed by the primitives whose blocks we are in (law 3)."""
+        policy = self.policy
+        for item in ambient.collected():
+            policy = policy | item if isinstance(item, Primitive) else policy
+        return policy
+
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in a fresh box, like `subprocess.run`; the box ends with it."""
-        wanted = RunOptions(**{"timeline": self.timeline, **options})
+        wanted = RunOptions.of({"timeline": self.timeline, **options})
         Command(argv)  # mistakes are told before anything starts
         host, policy = this_host(), self.counted(wanted.timeline)
         session = Session(compile_box(policy, host)).start()
@@ -137,12 +121,14 @@ class Sandbox:
         finally:
             session.close()
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in a fresh box that ends with it, like `subprocess.Popen`."""
         options = {"timeline": self.timeline, **options}
         place = partial(self.place, options["timeline"])
         return Popen(argv, place=place, **options)
 
+    @whole
     def place(self, timeline: Any = None) -> Place:
         """A fresh box for one program."""
         host, policy = this_host(), self.counted(timeline)
@@ -151,7 +137,8 @@ class Sandbox:
 
     def counted(self, timeline: Any) -> Policy:
         """The policy; where a timeline is wanted, with what it shows."""
-        return self.policy if timeline_interval(timeline) is None else accounted(self.policy)
+        policy = self.in_force
+        return policy if timeline_interval(timeline) is None else accounted(policy)
 
     def call(self, fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
         """Call a function in a fresh box: its value, or what it raises."""
@@ -160,20 +147,36 @@ class Sandbox:
 
     def explain(self, argv: Any = ("true",)) -> str:
         """What a start would do on this machine, as a table; nothing is started."""
-        return explain(compile_plan(self.policy, Command(argv), this_host()))
+        return explain(compile_plan(self.in_force, Command(argv), this_host()))
 
     def explain_access(self, operation: str, path: str) -> Any:
         """Which layers let a program "read", "write", "execute" or "create" a path, and why."""
-        return self.policy.explain(operation, path)
+        return self.in_force.explain(operation, path)
 
+    @whole
     def open(self) -> Box:
         """A live box; close it."""
         return Box(self)
 
     def __enter__(self) -> Box:
-        box = Box(self)
-        ambient.push(box)
-        return box
+        box: Box | None = None
+        try:
+            with held_back():
+                box = Box(self)
+                blocks.entered(self, box, sys._getframe(1))
+                ambient.push(box)
+            return box
+        except BaseException:  # a signal that was held back, say: the block doesn't begin
+            if box is not None:
+                self.leave(box)
+            raise
+
+    @whole
+    def leave(self, box: Box) -> None:
+        """End the block of a box."""
+        blocks.forget(box)
+        ambient.forget(box)
+        box.close()
 
     def __exit__(
         self,
@@ -181,9 +184,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        box = ambient.collected()[-1]
-        ambient.pop(box)
-        box.close()
+        self.leave(blocks.of(self, sys._getframe(1)))
 
 
 def threads(policy: Policy) -> dict[str, str]:
@@ -200,14 +201,16 @@ class Box(Observed):
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.host = this_host()
-        self.policy = accounted(sandbox.policy)
+        self.policy = accounted(sandbox.in_force)
         self.session = Session(compile_box(self.policy, self.host)).start().settle()
         self.lock = threading.Lock()
         self.caller: Caller | None = None
+        weakref.finalize(self, self.session.close).atexit = False  # that has an end of its own
         self.place = Place(
             self.session, self.policy, self.host, sandbox.env, sandbox.cwd, last=False
         )
 
+    @whole
     def run(self, argv: Any, **options: Any) -> Completed:
         """Run a program in this box, like `subprocess.run`."""
         return run_in(
@@ -215,12 +218,13 @@ class Box(Observed):
             self.policy,
             self.host,
             argv,
-            RunOptions(**{"timeline": self.sandbox.timeline, **options}),
+            RunOptions.of({"timeline": self.sandbox.timeline, **options}),
             self.sandbox.env,
             self.sandbox.cwd,
             last=False,
         )
 
+    @whole
     def popen(self, argv: Any, **options: Any) -> Popen:
         """Start a program in this box and go on, like `subprocess.Popen`."""
         options = {"timeline": self.sandbox.timeline, **options}
@@ -273,6 +277,7 @@ class Box(Observed):
         """What was done, as a table."""
         return explain(self.session.plan)
 
+    @whole
     def close(self) -> None:
         """End everything in the box; safe to call twice."""
         try:
@@ -281,6 +286,10 @@ class Box(Observed):
         finally:
             self.session.close()
             self.place.join()
+
+    def __repr__(self) -> str:
+        state = "ended" if self.session.closed else f"pid {self.session.init and self.pid}"
+        return f"<{type(self).__name__}: {state}>"
 
     def __enter__(self) -> Box:
         return self
@@ -304,6 +313,7 @@ def innermost() -> tuple[Any, Policy]:
     return box, Policy(*bare)
 
 
+@whole
 def collected_place() -> Place:
     """Where a program starts by what `with` has collected; a fresh `Sandbox()` if nothing."""
     box, policy = innermost()
@@ -317,6 +327,7 @@ def collected_place() -> Place:
     return Place(session, policy, host, None, None, last=True)
 
 
+@whole
 def run(argv: Any, **options: Any) -> Completed:
     """Run a program under what `with` has collected; under `Sandbox()` where that is nothing."""
     box, policy = innermost()
@@ -329,7 +340,7 @@ def run(argv: Any, **options: Any) -> Completed:
     Command(argv)
     session = Session(compile_box(policy, host)).start()
     try:
-        return run_in(session, policy, host, argv, RunOptions(**options), None, None, last=True)
+        return run_in(session, policy, host, argv, RunOptions.of(options), None, None, last=True)
     finally:
         session.close()
 
@@ -342,13 +353,15 @@ def call(fn: Callable[..., Any], /, *args: Any, **kw: Any) -> Any:
     if not policy.primitives:
         return Sandbox().call(fn, *args, **kw)
     host = this_host()
-    session = Session(compile_box(policy, host)).start()
-    caller = Caller(session, policy, host, None, None)
-    try:
-        return caller.call(fn, args, kw)
-    finally:
-        caller.close()
-        session.close()
+    with held_back():
+        session = Session(compile_box(policy, host)).start()
+        caller = Caller(session, policy, host, None, None)
+        try:
+            with let_in():
+                return caller.call(fn, args, kw)
+        finally:
+            caller.close()
+            session.close()
 
 
 ambient.bind_verbs(

@@ -20,6 +20,7 @@ from isolate.plan.lower.pty import SOCKET
 from isolate.plan.model import Limits
 from isolate.policy.command import checked_pty
 from isolate.supervise.channel import socket_pair
+from isolate.supervise.setup import watching
 
 __all__ = ["Terminal", "no_other_streams", "received", "terminal_socket"]
 
@@ -113,11 +114,12 @@ def terminal_socket(names: dict[str, int], limits: Limits, theirs: ExitStack) ->
 
 def received(sock: socket.socket) -> Terminal:
     """The terminal of a program that was started. Raises: IsolateError."""
-    sock.setblocking(False)
-    try:
-        _, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-    except BlockingIOError:
-        ancillary = []
+    with watching("take the program's terminal"):
+        sock.setblocking(False)
+        try:
+            _, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            ancillary = []
     fds = array.array("i")
     for _, _, data in ancillary:
         fds.frombytes(data)

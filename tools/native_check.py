@@ -49,21 +49,31 @@ SANITIZED = (
 TRAPPING = ("-g", "-O1", "-fsanitize=undefined", "-fsanitize-trap=undefined")
 
 
+# Each program of tests/native: its further sources, and whether it takes the seeds.
+PROGRAMS = {
+    "test_parent": ((), True),
+    "test_notify": (("callers",), False),
+    "test_ask": ((), False),
+}
+
+
 def run_sanitized(into: Path, warnings: list[str], child: list[str]) -> bool:
-    """Build and run tests/native/test_parent.c and what runs in the caller, under sanitizers."""
+    """Build and run tests/native with what runs in the caller, under sanitizers."""
     flags = [*warnings, *(each for each in child if "distribute" not in each), *TRAPPING]
     folder = into / "sanitized"
     folder.mkdir()
     objects = compile_all("clang", BUILD["CHILD_SOURCES"], flags, folder)
-    sources = [ROOT / "tests" / "native" / "test_parent.c"]
-    sources += [ROOT / "_native" / name for name in BUILD["PARENT_SOURCES"]]
-    target = folder / "test_parent"
-    argv = ["clang", *warnings, *SANITIZED, "-o", target, *sources, *objects, "-lpthread"]
-    subprocess.run([str(each) for each in argv], check=True)
+    parent = compile_all("clang", BUILD["PARENT_SOURCES"], [*warnings, *SANITIZED], folder)
     seeds = sorted((ROOT / "tests" / "fuzz" / "seeds").glob("*.bin"))
     env = {"ASAN_OPTIONS": "detect_leaks=0", "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([str(each) for each in (target, *seeds)], env=env, timeout=300)
-    return done.returncode == 0
+    for name, (others, takes_seeds) in PROGRAMS.items():
+        sources = [ROOT / "tests" / "native" / f"{each}.c" for each in (name, *others)]
+        argv = ["clang", *warnings, *SANITIZED, "-o", folder / name, *sources, *parent]
+        subprocess.run([str(each) for each in (*argv, *objects, "-lpthread")], check=True)
+        argv = [folder / name, *(seeds if takes_seeds else ())]
+        if subprocess.run([str(each) for each in argv], env=env, timeout=300).returncode:
+            return False
+    return True
 
 
 def main() -> int:

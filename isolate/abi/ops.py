@@ -72,6 +72,7 @@ class OpCode(IntEnum):
     ROOT_LEAVE = 58
     LEAF = 59
     REBORN = 60
+    STEWARD = 64
 
 
 class OpFlag(IntFlag):

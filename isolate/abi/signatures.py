@@ -23,7 +23,7 @@ access path:str mode:int
 acct path:str
 add_key type:str description:str payload:ptr size:int keyring:int
 adjtimex buf:ptr
-arch_prctl code:hex addr:hex
+arch_prctl code:hex addr:ptr
 bind fd:fd addr:addr len:int
 bpf cmd:bpf attr:ptr size:int
 chdir path:str

@@ -69,6 +69,14 @@ def too_wide(path: str, homes: tuple[str, ...]) -> bool:
     return any(each == path or each.startswith(path.rstrip("/") + "/") for each in homes)
 
 
+def absolute(path: str) -> str:
+    """An entry of sys.path as a path; "" is the directory that we are in, if it is still there."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return f"/{path}"
+
+
 def probe_python() -> PythonFacts:
     """The running interpreter: cheap, since sys.path may change at any time."""
     homes = tuple({*PRIVATE, os.path.expanduser("~"), os.environ.get("HOME", "/root")})
@@ -78,7 +86,7 @@ def probe_python() -> PythonFacts:
     wanted += [os.path.dirname(os.path.dirname(real)), *sys.path]
     trees: list[str] = []
     skipped: list[str] = []
-    for path in dict.fromkeys(os.path.abspath(each) for each in wanted):
+    for path in dict.fromkeys(absolute(each) for each in wanted):
         if not os.path.exists(path):
             continue
         (skipped if too_wide(path, homes) else trees).append(path)

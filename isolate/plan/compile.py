@@ -84,6 +84,8 @@ def lower_box(draft: Draft) -> None:
     access = policy.get(Landlock)
     if access is not None:
         landlock.lower_box(access, draft)
+    if profile is not None:
+        apparmor.lower_first(profile, draft)  # last: set-up is isolate-init's own until then
 
 
 def limits_of(policy: Policy) -> Limits:

@@ -92,14 +92,20 @@ BY_STEP = {
     ("open_ns", errno.EEXIST): "the caller is in that user namespace already: leave \"user\" out",
     ("open_tree", errno.ENOENT): "the path must exist on this machine; see read=, write= or Chroot",
     ("open_tree", errno.EINVAL): "the file system there can't be shown under other ids (idmapped "
-    'mounts), as overlay can\'t: use another, or weaken={"ids"}',
+    "mounts), as overlay can't: use another",
     ("id_map", errno.EPERM): "an ordinary user may map only its own ids",
 }
 
 
+def code_of(failed: Any) -> OpCode | None:
+    """An op's code; a first process enters a profile as programs do, and fails as they do."""
+    code: OpCode | None = getattr(failed, "code", None)
+    return OpCode.APPARMOR if code is OpCode.STEWARD else code
+
+
 def hint(failed: Any, number: int, host: Any) -> str | None:
     """One sentence for a failed Op or Step, or None."""
-    code = getattr(failed, "code", None)
+    code = code_of(failed)
     if code is not None:
         return BY_OP.get((code, number))
     return BY_STEP.get((getattr(failed, "kind", ""), number))
@@ -107,7 +113,7 @@ def hint(failed: Any, number: int, host: Any) -> str | None:
 
 def forbidden(failed: Any, number: int) -> HostLacks | None:
     """What this machine turned out to lack, where the failure of an op says so."""
-    found = FORBIDDEN.get((getattr(failed, "code", None), number))  # type: ignore[arg-type]
+    found = FORBIDDEN.get((code_of(failed), number))  # type: ignore[arg-type]
     if found is None:
         return None
     name, why, what = found

@@ -50,6 +50,8 @@ def verify(plan: Plan) -> None:
                           (plan.template, OpCode.PIVOT_ROOT)):  # fmt: skip
             if not before(ops, OpCode[part], last):
                 wrong.append(f"{last.name} before {part}")
+    if any(op.code is OpCode.STEWARD for op in (*plan.setup[:-1], *plan.program, *plan.template)):
+        wrong.append("STEWARD is not the set-up's last op")
     if plan.template and plan.template[-1].code is not OpCode.PIVOT_ROOT:
         wrong.append("the template's last op is not PIVOT_ROOT")
     if bool(plan.template) != any(op.code is OpCode.ROOT_HERE for op in plan.setup):

@@ -10,7 +10,17 @@ from typing import Any
 
 from isolate.errors import IsolateError
 
-__all__ = ["Scope", "bind_verbs", "collected", "outside", "pop", "push", "suspended", "verb"]
+__all__ = [
+    "Scope",
+    "bind_verbs",
+    "collected",
+    "forget",
+    "outside",
+    "pop",
+    "push",
+    "suspended",
+    "verb",
+]
 
 STACK: ContextVar[tuple[Any, ...]] = ContextVar("isolate_stack", default=())
 OUTSIDE: ContextVar[int] = ContextVar("isolate_outside", default=0)
@@ -57,6 +67,15 @@ def pop(item: Any) -> None:
     if not stack or stack[-1] is not item:
         raise IsolateError(f"blocks were left out of order: {item!r} is not the innermost")
     STACK.set(stack[:-1])
+
+
+def forget(item: Any) -> None:
+    """Forget the newest that is `item`, wherever it is; nothing where another context has it."""
+    stack = STACK.get()
+    for at in range(len(stack) - 1, -1, -1):
+        if stack[at] is item:
+            STACK.set((*stack[:at], *stack[at + 1 :]))
+            return
 
 
 def collected() -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from attrs import field, frozen
@@ -46,8 +47,18 @@ def checked_env(env: Any) -> tuple[tuple[bytes, bytes], ...]:
         env = dict(env)
     if not isinstance(env, Mapping):
         raise PolicyError(f"env must be a mapping, not {env!r}")
+    items = tuple(env.items())
+    try:
+        return sorted_env(items)
+    except TypeError:  # something that has no hash: not text, to be told by name
+        return sorted_env.__wrapped__(items)
+
+
+@lru_cache(maxsize=64)
+def sorted_env(items: tuple[tuple[Any, Any], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """The same, for a program that is started with the same environment again and again."""
     pairs = {}
-    for name, value in env.items():
+    for name, value in items:
         key = os.fsencode(text(name, "an environment name"))
         if not key or b"=" in key:
             raise PolicyError(f"an environment name can't be empty or hold '=': {name!r}")

@@ -26,8 +26,8 @@ class Deadline(Primitive):
         files_size: bytes of any one file (RLIMIT_FSIZE).
     """
 
-    wall: float | None = field(default=None, converter=seconds, validator=at_least(0))
-    cpu_time: float | None = field(default=None, converter=seconds, validator=at_least(0))
+    wall: float | None = field(default=None, converter=seconds, validator=at_least(0.0))
+    cpu_time: float | None = field(default=None, converter=seconds, validator=at_least(0.0))
     output: int | None = ceiling(least=0, convert=parse_bytes)
     files_size: int | None = ceiling(least=0, convert=parse_bytes)
 

@@ -64,14 +64,16 @@ def parse_seconds(value: float | str) -> float:
 
 
 def at_least(least: float, name: str = "") -> Callable[[Any, Any, Any], None]:
-    """An attrs validator: None, or a number that is not below `least`."""
+    """An attrs validator: None, or a number that is not below `least`; whole, if that is an int."""
+    kinds = int if isinstance(least, int) else (int, float)
 
     def check(owner: object, attribute: Any, value: Any) -> None:
         if value is None:
             return
         where = f"{type(owner).__name__}.{name or attribute.name}"
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise PolicyError(f"{where} must be a number, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            whole = "a whole number" if kinds is int else "a number"
+            raise PolicyError(f"{where} must be {whole}, not {value!r}")
         if not value >= least or math.isinf(value):
             raise PolicyError(f"{where} must be at least {least:g}, not {value!r}")
 

@@ -17,6 +17,7 @@ __all__ = ["NOTIFY", "Answer", "Handler"]
 NOTIFY = Action("notify")
 CALLS = ("execve", "execveat", "exit_group", "rt_sigreturn")  # never a handler's
 MAX_SECONDS = 3600.0
+MAX_FD = (1 << 31) - 1
 
 
 @frozen
@@ -29,6 +30,8 @@ class Answer:
         at: the number that the fd gets inside; None for the lowest that is free.
         cloexec: whether exec closes it.
         ours: whether the fd is closed once the answer is given.
+
+    Raises: PolicyError for what the kernel can't be told: the native half must not choke on it.
     """
 
     kind: str
@@ -40,8 +43,19 @@ class Answer:
     def __attrs_post_init__(self) -> None:
         if self.kind not in ("errno", "value", "fd", "proceed"):
             raise PolicyError(f"{self.kind!r} is no kind of answer")
+        places = (self.number,) if self.at is None else (self.number, self.at)
+        if any(isinstance(each, bool) or not isinstance(each, int) for each in places):
+            raise PolicyError(f"an answer is made of ints, not of {places!r}")
         if self.kind == "errno" and not 0 < self.number <= 4095:
             raise PolicyError("a refusal needs an errno; see Answer.value(0)")
+        if self.kind == "value" and (
+            not -(1 << 63) <= self.number < 1 << 63 or -4096 < self.number < 0
+        ):
+            raise PolicyError(
+                f"{self.number} is no value that a system call returns; see Answer.deny"
+            )
+        if self.kind == "fd" and not all(0 <= each <= MAX_FD for each in places):
+            raise PolicyError(f"{self.number} is no open file, or {self.at!r} no place for it")
 
     @classmethod
     def deny(cls, code: int | str = "EPERM") -> Answer:
@@ -51,10 +65,6 @@ class Answer:
     @classmethod
     def value(cls, number: int) -> Answer:
         """The call isn't made, and returns this: 64 bit, not among the errnos (-4095 to -1)."""
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise PolicyError(f"a system call returns an int, not {number!r}")
-        if not -(1 << 63) <= number < 1 << 63 or -4096 < number < 0:
-            raise PolicyError(f"{number} is no value that a system call returns; see Answer.deny")
         return cls("value", number)
 
     @classmethod
@@ -66,8 +76,6 @@ class Answer:
                 `fileno()`, which stays the handler's.
         """
         number = file if isinstance(file, int) else file.fileno()
-        if isinstance(number, bool) or number < 0 or (at is not None and at < 0):
-            raise PolicyError(f"{file!r} is no open file, or {at!r} no place for it")
         return cls("fd", number, at, cloexec, isinstance(file, int))
 
     @classmethod

@@ -19,9 +19,8 @@ from isolate.supervise.leafstats import UNIFIED, read_directories, read_tree, te
 from isolate.supervise.proctree import (
     INIT,
     ProcessFacts,
-    below,
     command_line,
-    is_keeper,
+    inhabitants,
     printable,
     snapshot,
 )
@@ -211,9 +210,7 @@ def number_of(name: str) -> int:
 def of_init(init: ProcessFacts, processes: Mapping[int, ProcessFacts]) -> BoxFacts:
     """A box without a leaf."""
     owner = processes.get(init.parent)
-    inside = [
-        each for each in below(init.pid, processes.values()) if not is_keeper(each, init.pid)
-    ]
+    inside, _ = inhabitants(init.pid, processes.values())
     return BoxFacts(
         name=f"init-{init.pid}",
         owner=init.parent,

@@ -7,6 +7,7 @@ not make knows that the owner is dead, and removes it: by lock, never by age.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -38,16 +39,20 @@ __all__ = [
     "reclaim",
     "remove_tree",
     "swap_exists",
+    "value_of",
+    "whole",
 ]
 
 REMOVE_SECONDS = 10.0
 MODE = 0o711  # whom the directory isn't can't open it, and so can't hold its lock
 UNLIMITED = 1 << 62
+# What says that something is wrong now, not that this machine can't.
+TROUBLE = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR}
 Setter = Callable[[str, CgroupLimit], None]  # a directory, the limits that it is to hold
 
 
 def put(directory: str, file: str, value: int | str) -> None:
-    """Write one control file. Raises: HostLacks naming file and value."""
+    """Write one control file. Raises: HostLacks naming file and value; OSError in trouble."""
     path = f"{directory}/{file}"
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -58,6 +63,8 @@ def put(directory: str, file: str, value: int | str) -> None:
         finally:
             os.close(fd)
     except OSError as error:
+        if error.errno in TROUBLE:
+            raise
         raise HostLacks(file, f"writing {value} to {path}: {error.strerror}") from error
 
 
@@ -73,16 +80,26 @@ def get(directory: str, file: str) -> str:
     return b"".join(chunks).decode("ascii", "replace")
 
 
-def number(directory: str, file: str) -> int:
-    """A control file that holds one number; "max" is a very large one."""
-    text = get(directory, file).strip()
+def whole(text: str) -> int:
+    """The one number of a control file; "max" is a very large one."""
+    text = text.strip()
     return UNLIMITED if text == "max" else int(text)
 
 
-def keyed(directory: str, file: str, key: str) -> int:
-    """The number behind `key` in a file of "key value" lines, 0 if absent."""
-    match = re.search(rf"^{re.escape(key)} (\d+)$", get(directory, file), re.MULTILINE)
+def value_of(key: str, text: str) -> int:
+    """The number behind `key` in lines of "key value", 0 if absent."""
+    match = re.search(rf"^{re.escape(key)} (\d+)$", text, re.MULTILINE)
     return int(match[1]) if match else 0
+
+
+def number(directory: str, file: str) -> int:
+    """A control file that holds one number; "max" is a very large one. Raises: OSError."""
+    return whole(get(directory, file))
+
+
+def keyed(directory: str, file: str, key: str) -> int:
+    """The number behind `key` in a file of "key value" lines, 0 if absent. Raises: OSError."""
+    return value_of(key, get(directory, file))
 
 
 def put_checked(directory: str, file: str, value: int, slack: int = 0) -> None:
@@ -262,6 +279,17 @@ def remove_tree(directory: str, kill: Callable[[], None] | None = None) -> None:
         wait = min(wait * 2, 0.05)
 
 
+def made_and_locked(directory: str) -> int | None:
+    """A new directory's lock; None if somebody has it. Raises: OSError; then it is gone again."""
+    os.mkdir(directory, MODE)
+    try:
+        return lock(directory)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.rmdir(directory)
+        raise
+
+
 def make_leaf(
     above: str, name: str, prepare: Callable[[str], None] | None = None
 ) -> tuple[str, int]:
@@ -277,8 +305,7 @@ def make_leaf(
             try:
                 if prepare is not None:
                     prepare(above)
-                os.mkdir(f"{above}/{name}", MODE)
-                held = lock(f"{above}/{name}")
+                held = made_and_locked(f"{above}/{name}")
             finally:
                 os.close(guard) if guard is not None else None
         except FileNotFoundError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 from contextlib import suppress
+from functools import partial
 
 from attrs import Factory, define, frozen
 
@@ -19,18 +20,20 @@ from isolate.host.cgroups import parent_name
 from isolate.policy.cgroup import CgroupLimit
 from isolate.supervise import cgroup_place, cgroup_v1, cgroup_v2
 from isolate.supervise.cgroup_files import (
+    TROUBLE,
     get,
-    keyed,
     kill_in,
     lock,
     make_leaf,
-    number,
     pids_below,
     pids_in,
     reclaim,
     remove_tree,
+    value_of,
+    whole,
 )
 from isolate.supervise.cgroup_oom import Levels, Oom, levels
+from isolate.supervise.counterfiles import CounterFiles
 
 __all__ = [
     "Counters",
@@ -90,6 +93,7 @@ class Leaf:
     oom_kills: int = 0
     oom: Oom | None = None
     owner: int = Factory(os.getpid)
+    files: CounterFiles = Factory(CounterFiles)
 
     def directory_of(self, file: str) -> str | None:
         """The directory of a control file ("memory.peak", "cgroup.events"), None without one."""
@@ -115,15 +119,18 @@ class Leaf:
         """A file's one number, None if there is no such file."""
         directory = self.directory_of(file)
         try:
-            return None if directory is None else number(directory, file)
+            if directory is None:
+                return None
+            return self.files.parsed(f"{directory}/{file}", "", whole)
         except FileNotFoundError:
             return None
 
     def keyed(self, file: str, key: str) -> int:
         """The number behind a key, 0 if there is no such file or key."""
         directory = self.directory_of(file)
+        parse = partial(value_of, key)
         try:
-            return 0 if directory is None else keyed(directory, file, key)
+            return 0 if directory is None else self.files.parsed(f"{directory}/{file}", key, parse)
         except FileNotFoundError:
             return 0
 
@@ -165,6 +172,7 @@ class Leaf:
 
     def close(self) -> None:
         """Kill what is left, remove, unlock. A fork of the owner only closes its descriptors."""
+        self.files.close()
         for fd in (*self.join_fds.values(), self.cgroup_fd, self.init_fd):
             if fd >= 0:
                 os.close(fd)
@@ -279,6 +287,8 @@ def create(
             add_v2(leaf, name, new, limit, init_uid)
     except OSError as error:
         leaf.close()
+        if error.errno in TROUBLE:
+            raise
         raise HostLacks("cgroup", f"making {name}: {error}") from error
     except BaseException:
         leaf.close()

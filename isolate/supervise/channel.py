@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-import array
 import os
-import select
 import socket
 import struct
 from collections.abc import Sequence
 
 from attrs import frozen
 
+from isolate import native
 from isolate.abi.ops import Record, Request
 from isolate.errors import IsolateError
 
 __all__ = ["InitGone", "InitRecord", "Status", "ask", "blob_fd", "socket_pair"]
 
-REQUEST = struct.Struct("<4I")
 RECORD = struct.Struct("<IiIiiI15Q")
 SPAWN_LAST = 1
 SPAWN_CGROUP = 2
@@ -65,43 +63,34 @@ def blob_fd(blob: bytes) -> int:
 class Status:
     """Our end of one request's status socket."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
 
     def fileno(self) -> int:
         """For poll: readable when there is a record, or init is gone."""
-        return self.sock.fileno()
+        return self.fd
 
     def close(self) -> None:
-        """Close our end."""
-        self.sock.close()
+        """Close our end; safe to call twice."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def receive(self, timeout: float | None = None) -> tuple[InitRecord, int | None]:
         """Wait for the next record: (record, an fd that came with it or None).
 
-        Raises: InitGone; TimeoutError.
+        Raises: InitGone; TimeoutError; OSError.
         """
-        if timeout is not None:
-            poller = select.poll()
-            poller.register(self.sock, select.POLLIN)
-            if not poller.poll(max(0, int(timeout * 1000))):
-                raise TimeoutError(f"isolate-init didn't answer within {timeout} s")
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(
-                RECORD.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionResetError:
-            data, ancillary = b"", []
-        fds = array.array("i")
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        if len(data) != RECORD.size:
+            data, fd = native.answer(self.fd, timeout)
+        except TimeoutError as error:
+            raise TimeoutError(f"isolate-init didn't answer within {timeout} s") from error
+        if not data:
             raise InitGone("isolate-init ended before it answered")
         values = RECORD.unpack(data)
         fields = (Record(values[0]), *values[1:9], values[9:])
         record = InitRecord(*fields)
-        return record, (fds[0] if fds else None)
+        return record, (fd if fd >= 0 else None)
 
 
 def ask(
@@ -110,23 +99,13 @@ def ask(
     fds: Sequence[int] = (),
     flags: int = 0,
     serial: int = 0,
+    blob: bytes | None = None,
 ) -> Status:
-    """Send one request; its answers come on the Status that is returned.
+    """Send one request, with its plan if it has one; its answers come on the Status.
 
-    Raises: InitGone.
+    Raises: InitGone; OSError.
     """
-    ours, theirs = socket_pair()
     try:
-        passed = array.array("i", [theirs.fileno(), *fds])
-        head = REQUEST.pack(request, flags, len(passed), serial)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)]
-        control.sendmsg([head], rights, socket.MSG_NOSIGNAL)
+        return Status(native.ask(control.fileno(), request, flags, serial, blob, fds))
     except (BrokenPipeError, ConnectionResetError) as error:
-        ours.close()
         raise InitGone("isolate-init is gone: the box has ended") from error
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return Status(ours)

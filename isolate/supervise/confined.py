@@ -8,9 +8,11 @@ from outside, at the label of the process that runs.
 
 from __future__ import annotations
 
+import errno
 import re
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import evolve
@@ -22,8 +24,9 @@ from isolate.plan.model import Guarantee, Op, Plan, Program, Step, Verdict
 from isolate.policy.apparmor import AppArmorProfile
 from isolate.supervise import apparmor
 from isolate.supervise.process import Process
+from isolate.supervise.start import Init
 
-__all__ = ["confirm", "named", "named_program", "prepare", "weakened"]
+__all__ = ["confirm", "confirm_first", "named", "named_program", "prepare", "weakened"]
 
 CONFIRM_SECONDS = 10.0
 WEAK = "!"  # what stands for a profile that may be done without, and is
@@ -65,13 +68,26 @@ def weakened(plan: Plan, name: str) -> Plan:
     return evolve(plan, guarantees=tuple(kept))
 
 
+ENTERS = (OpCode.APPARMOR, OpCode.STEWARD)
+
+
 def named(ops: tuple[Op, ...], name: str) -> tuple[Op, ...]:
-    """A program's ops with the box's own profile in them, or without where that is weakened."""
-    if not any(op.code is OpCode.APPARMOR for op in ops):
+    """Ops with the box's own profile in them, or without where that is weakened.
+
+    The same tuple where nothing is to be put in: what is encoded is kept by identity.
+    """
+    if not any(op.code in ENTERS for op in ops):
         return ops
     if name.startswith(WEAK):
-        return tuple(op for op in ops if op.code is not OpCode.APPARMOR)
-    return tuple(own(op, name) if op.code is OpCode.APPARMOR else op for op in ops)
+        return tuple(op for op in ops if op.code not in ENTERS)
+    if not any(op.code in ENTERS and PLACEHOLDER.encode() in joined(op) for op in ops):
+        return ops
+    return tuple(own(op, name) if op.code in ENTERS else op for op in ops)
+
+
+def joined(op: Op) -> bytes:
+    """Its plain strings."""
+    return b" ".join(each for each in op.strs if isinstance(each, bytes))
 
 
 def named_program(program: Program, name: str) -> Program:
@@ -101,16 +117,16 @@ def ended(pidfd: int) -> bool:
     return bool(poller.poll(0))
 
 
-def label(process: Process) -> str | None:
-    """Its label; None if it has ended."""
-    pid = host_pid(process.pidfd)
+def label(pidfd: int) -> str | None:
+    """A process's label; None if it has ended."""
+    pid = host_pid(pidfd)
     if pid <= 0:
         return None
     try:
         found = apparmor.label_of(pid)
     except ProcessLookupError:
         return None
-    return None if ended(process.pidfd) else found
+    return None if ended(pidfd) else found
 
 
 def entered(seen: str, wanted: str, stacked: bool) -> bool:
@@ -124,23 +140,65 @@ def entered(seen: str, wanted: str, stacked: bool) -> bool:
     return name in names.split("//&") and mode == wanted_mode
 
 
-def confirm(ops: tuple[Op, ...], process: Process) -> None:
-    """Compare the label of a started program with what its op asked for; a mismatch kills it.
+def asked(ops: tuple[Op, ...]) -> tuple[int, str, bool] | None:
+    """(the op's index, the label that it asks for, whether among others); None without one."""
+    for number, op in enumerate(ops):
+        if op.code in ENTERS and isinstance(op.origin, AppArmorProfile):
+            command = str(joined(evolve(op, strs=op.strs[:1])), "utf-8")
+            verb, _, name = command.partition(" ")
+            return number, f"{name} ({op.origin.mode})", verb == "stack"
+    return None
 
-    The record pipe closes a moment before exec puts the new label in place, so the old label is
-    waited for to go. A program that has ended already ran under what its op was told by the kernel.
+
+def wrong(ops: tuple[Op, ...], number: int, seen: str, wanted: str) -> LaunchError:
+    """What ran under another label than it should, and was killed."""
+    why = f"it ran under {seen!r} instead of {wanted!r}, and was killed"
+    return LaunchError(number, ops[number], errno.EACCES, why, steps=len(ops))
+
+
+def confirm_first(ops: tuple[Op, ...], init: Init) -> None:
+    """Compare the label of a box's first process with what its op asked for.
+
     Raises: LaunchError.
     """
-    op = next((each for each in ops if each.code is OpCode.APPARMOR), None)
-    if op is None:
+    found = asked(ops)
+    if found is None:
         return
-    command, wanted = (str(each, "utf-8") for each in op.strs[:2] if isinstance(each, bytes))
+    number, wanted, stacked = found
+    seen = label(init.pidfd)
+    if seen is not None and not entered(seen, wanted, stacked):
+        raise wrong(ops, number, seen, wanted)
+
+
+def in_exec(pidfd: int) -> bool:
+    """Whether its exec is still on its way: the new program's arguments are there from its last
+    moments on, when the new label is (fs/exec.c: begin_new_exec; fs/binfmt_elf.c)."""
+    pid = host_pid(pidfd)
+    try:
+        return pid > 0 and not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def confirm(ops: tuple[Op, ...], process: Process, kill: Callable[[], None]) -> None:
+    """Compare the label of a started program with what its op asked for; a mismatch kills it.
+
+    The record pipe closes a moment before exec puts the new label in place, so another one is
+    waited for to go as long as the exec lasts, and no longer. A program that has ended already ran
+    under what its op was told by the kernel.
+    Raises: LaunchError.
+    """
+    found = asked(ops)
+    if found is None:
+        return
+    number, wanted, stacked = found
     until = time.monotonic() + CONFIRM_SECONDS
-    while (seen := label(process)) is not None:
-        if entered(seen, wanted, command.startswith("stack ")):
+    while True:
+        running = not in_exec(process.pidfd)  # looked at first: then the label is its last word
+        seen = label(process.pidfd)
+        if seen is None or entered(seen, wanted, stacked):
             return
-        if time.monotonic() > until:
-            process.kill()
-            why = f"it runs under {seen!r} instead of {wanted!r}, and was killed"
-            raise LaunchError(ops.index(op), op, 13, why, steps=len(ops))
-        time.sleep(0.0005)
+        if running or time.monotonic() > until:
+            kill()
+            raise wrong(ops, number, seen, wanted)
+        time.sleep(0.0002)

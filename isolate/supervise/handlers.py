@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from attrs import define, field, frozen
 
@@ -26,6 +27,7 @@ MAX_WAITING = 512
 JOIN_SECONDS = 2.0
 PAGE = 4096
 REFUSAL = Errno("EPERM")
+REFUSED = Answer("errno", REFUSAL.data)
 
 
 @frozen
@@ -63,6 +65,14 @@ class Notified:
                 break
             found += part
         return found.partition(b"\0")[0]
+
+
+def shortly(answer: object) -> str:
+    """What a handler gave, for the log; its own __repr__ may fail."""
+    try:
+        return repr(answer)[:200]
+    except Exception:
+        return f"a {type(answer).__name__}"
 
 
 @define
@@ -131,7 +141,10 @@ class Desk:
     def serve(self) -> None:
         """A thread's life: one task after the other."""
         while (task := self.work.get()) is not None:
-            self.decide(task)
+            try:
+                self.decide(task)
+            except Exception:  # its call is refused in its time, and the next is served
+                LOG.exception("a call for the handler of %s was lost", task.handler.syscall)
             with self.lock:
                 self.idle += 1
 
@@ -139,32 +152,36 @@ class Desk:
         """One call; an exception, and anything that is no answer, refuses."""
         if task.taken:
             return  # too late before it began
-        notice = task.notice
-        name = task.handler.syscall
-        asked = Notified(
-            name, notice.args, described(name, notice.args, notice.data), notice.pid,
-            notice, self.notifier,
-        )  # fmt: skip
-        try:
-            answer = task.handler.function(asked)
-        except BaseException:  # also SystemExit: a handler ends nothing but its own decision
-            LOG.exception("the handler of %s failed; the call is refused", name)
-            answer = None
-        if isinstance(answer, Action) and answer.name == "errno" and answer.data:
-            answer = Answer("errno", answer.data)
-        given = answer if isinstance(answer, Answer) else None
-        if not isinstance(answer, Answer) or not task.handler.may(answer):
-            if answer is not None:
-                LOG.error("the handler of %s gave %r; the call is refused", name, answer)
-            answer = Answer("errno", REFUSAL.data)
+        answer = self.asked(task)
         try:
             if answer.kind == "errno":
                 self.refuse(task, Action("errno", answer.number))
             elif self.claim(task):
                 self.give(task, answer)
         finally:
-            if given is not None and given.ours:
-                os.close(given.number)
+            if answer.kind == "fd" and answer.ours:
+                with suppress(OSError):  # a number that was none is the handler's own mistake
+                    os.close(answer.number)
+
+    def asked(self, task: Task) -> Answer:
+        """What the handler says; a refusal, if that is nothing that may be done."""
+        notice, name = task.notice, task.handler.syscall
+        try:
+            answer = task.handler.function(
+                Notified(
+                    name, notice.args, described(name, notice.args, notice.data), notice.pid,
+                    notice, self.notifier,
+                )
+            )  # fmt: skip
+        except BaseException:  # also SystemExit: a handler ends nothing but its own decision
+            LOG.exception("the handler of %s failed; the call is refused", name)
+            return REFUSED
+        if isinstance(answer, Action) and answer.name == "errno" and answer.data:
+            return Answer("errno", answer.data)
+        if isinstance(answer, Answer) and task.handler.may(answer):
+            return answer
+        LOG.error("the handler of %s gave %s; the call is refused", name, shortly(answer))
+        return REFUSED
 
     def claim(self, task: Task) -> bool:
         """Take a task off the list; False if its time was over."""
@@ -188,17 +205,20 @@ class Desk:
 
     def give(self, task: Task, answer: Answer) -> None:
         """A value, an fd, or leave to go on. What can't be given is refused."""
-        if answer.kind == "fd":
-            try:
+        notice, name = task.notice, task.handler.syscall
+        try:
+            if answer.kind == "fd":
                 flags = os.O_CLOEXEC if answer.cloexec else 0
-                self.notifier.give_fd(task.notice, answer.number, answer.at, flags)
-            except OSError as error:
-                LOG.error("no descriptor could be given to %s: %s", task.handler.syscall, error)
-                self.refused(task.notice, REFUSAL)
-                self.notifier.answer(task.notice, error=REFUSAL.data)
-        else:
-            goes_on = answer.kind == "proceed"
-            self.notifier.answer(task.notice, value=answer.number, goes_on=goes_on)
+                self.notifier.give_fd(notice, answer.number, answer.at, flags)
+            else:
+                goes_on = answer.kind == "proceed"
+                self.notifier.answer(notice, value=answer.number, goes_on=goes_on)
+        except Exception as error:  # OSError of a bad descriptor; nobody else will answer the call
+            LOG.error("%s could not be answered with %s: %s", name, answer.kind, error)
+            try:
+                self.refused(notice, REFUSAL)
+            finally:
+                self.notifier.answer(notice, error=REFUSAL.data)
 
     def expire(self) -> None:
         """Refuse what has waited too long; its handler may go on, and nobody listens to it."""

@@ -17,13 +17,14 @@ from attrs import evolve
 from isolate import native
 from isolate.abi.flags import CLONE_NEWIPC, CLONE_NEWNET
 from isolate.abi.ops import STEP_READY, Record, Request
-from isolate.errors import IsolateError, LaunchError
+from isolate.errors import IsolateError, LaunchError, SupervisorError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
-from isolate.supervise import channel, confined, joining, steps, stock
+from isolate.supervise import atend, channel, confined, joining, steps, stock
 from isolate.supervise.cgroupfs import Counters
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
+from isolate.supervise.interrupts import let_in
 from isolate.supervise.leafstats import Extra, Moment, extra, moment
 from isolate.supervise.notify import Supervisor
 from isolate.supervise.process import Process
@@ -33,8 +34,9 @@ from isolate.supervise.setup import (
     ask_set_up,
     failure,
     parent_step,
+    watching,
 )
-from isolate.supervise.start import Init, read_records, start_init
+from isolate.supervise.start import Init, start_init
 from isolate.supervise.timing import Timing
 from isolate.supervise.violations import Violation
 
@@ -42,18 +44,26 @@ __all__ = ["Session"]
 
 END_SECONDS = 5.0
 KEPT = 256
+KEPT_BLOBS = 16  # of a few KiB each
 T = TypeVar("T")
-BODIES: dict[int, tuple[tuple[Op, ...], Body]] = {}
+Made = tuple[tuple[Op, ...], Body, dict[tuple[object, ...], Encoded]]
+BODIES: dict[int, Made] = {}
 
 
 def program_blob(program: Program) -> Encoded:
-    """The body's bytes are made once a policy; the exec's each time."""
+    """The body's bytes are made once a policy; the exec's once for the same argv, env and path."""
     found = BODIES.get(id(program.body))
     if found is None:
         if len(BODIES) >= KEPT:
             BODIES.clear()
-        BODIES[id(program.body)] = found = (program.body, encode_body(program.body))
-    return encode_program(found[1], program.exec)
+        BODIES[id(program.body)] = found = (program.body, encode_body(program.body), {})
+    _, body, blobs = found
+    blob = blobs.get(program.exec.strs)
+    if blob is None:
+        if len(blobs) >= KEPT_BLOBS:
+            blobs.clear()
+        blobs[program.exec.strs] = blob = encode_program(body, program.exec)
+    return blob
 
 
 class Session:
@@ -83,9 +93,11 @@ class Session:
         Raises: LaunchError, HostLacks; then everything is undone.
         """
         began = time.monotonic()
+        atend.opened(self)
         try:
             if self.plan.watch is not None:
-                self.supervisor = Supervisor(self.plan.watch)
+                with parent_step("see to refused system calls"):
+                    self.supervisor = Supervisor(self.plan.watch)
             steps.prepare(self.plan, self.made)
             self.plan = confined.weakened(self.plan, self.made.profile)
             prepared = time.monotonic()
@@ -129,6 +141,7 @@ class Session:
         try:
             with parent_step("have isolate-init set the box up"):
                 record = pending.settle()
+                confined.confirm_first(pending.ops, self.alive)
         except BaseException:
             self.close()
             raise
@@ -145,7 +158,7 @@ class Session:
     def setup_ops(self) -> tuple[Op, ...]:
         """Plan.setup, without what is optional and not there."""
         ops = stock.without_loopback(self.plan.setup) if self.made.stocked else self.plan.setup
-        return self.present(ops)
+        return confined.named(self.present(ops), self.made.profile)
 
     def present(self, ops: tuple[Op, ...]) -> tuple[Op, ...]:
         """Ops without those whose object is optional, and not there."""
@@ -160,38 +173,45 @@ class Session:
             raise InitGone("the box has ended: its `with` block is over, or this is a fork")
         return self.init
 
-    def spawn(self, program: Program, fds: Mapping[str, int], last: bool = False) -> Process:
+    def spawn(
+        self,
+        program: Program,
+        fds: Mapping[str, int],
+        last: bool = False,
+        seconds: float | None = None,
+    ) -> Process:
         """Start a program; returns when its exec has happened.
 
         Args:
             program: from `compile_program`.
             fds: "stdin", "stdout", "stderr" and "fd:N".
             last: its end ends the box.
+            seconds: for the start; then it is killed. Who shares its box can hold it up.
 
         Raises: LaunchError, InitGone.
         """
         program = confined.named_program(program, self.made.profile)
         with parent_step("have isolate-init start the program"), self.freezer.launch():
-            return self.request(program, fds, last)
+            return self.request(program, fds, last, min(ANSWER_SECONDS, seconds or ANSWER_SECONDS))
 
-    def request(self, program: Program, fds: Mapping[str, int], last: bool) -> Process:
+    def request(
+        self, program: Program, fds: Mapping[str, int], last: bool, seconds: float
+    ) -> Process:
         """The SPAWN request, and its answers."""
         init = self.alive
         leaf_fd = self.leaf_fd("cgroup_fd")
         blob = program_blob(program)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-        blob_fd = -1
         notify, log = None, None
         try:
             named = {**self.made.fds, **fds, "record": write_fd, "leaf": leaf_fd}
             if self.supervisor is not None:
                 notify, log = self.supervisor.listen()
                 named["notify"] = notify.fileno()
-            blob_fd = channel.blob_fd(blob.blob)
-            passed = [blob_fd, *(named[name] for name in blob.slots)]
+            passed = [named[name] for name in blob.slots]
             flags = channel.SPAWN_LAST if last else channel.SPAWN_KEPT
             flags |= channel.SPAWN_CGROUP if leaf_fd >= 0 else 0
-            status = channel.ask(init.control, Request.SPAWN, passed, flags)
+            status = channel.ask(init.control, Request.SPAWN, passed, flags, blob=blob.blob)
         except BaseException:
             os.close(read_fd)
             raise
@@ -199,10 +219,8 @@ class Session:
             os.close(write_fd)
             if notify is not None:
                 notify.close()
-            if blob_fd >= 0:
-                os.close(blob_fd)
         try:
-            process = self.started(program.ops, status, read_fd)
+            process = self.started(program.ops, status, read_fd, seconds)
             self.spawned += 1
             process.log = log
             return process
@@ -212,19 +230,26 @@ class Session:
         finally:
             os.close(read_fd)
 
-    def started(self, ops: tuple[Op, ...], status: Status, read_fd: int) -> Process:
+    def started(
+        self, ops: tuple[Op, ...], status: Status, read_fd: int, seconds: float
+    ) -> Process:
         """Wait for the exec, or for what stood in its way, the box's own set-up first of all."""
-        data = read_records(read_fd, ANSWER_SECONDS)
-        self.settle()
-        record, pidfd = status.receive(ANSWER_SECONDS)
+        try:
+            with let_in():
+                told = native.told(read_fd, seconds)
+            self.settle()
+            record, pidfd = status.receive(ANSWER_SECONDS)
+        except IsolateError:
+            raise
+        except BaseException:  # it takes too long, or nobody waits for it any more
+            self.kill_start(status)
+            raise
         if record.type is not Record.SPAWNED or pidfd is None:
             start = Step(kind="clone", about="start a process in the box")
             why = "the box's pids limit is reached" if record.error == errno.EAGAIN else None
             raise LaunchError(0, start, record.error or errno.EPIPE, why, steps=len(ops))
         process = Process(record.pid, pidfd, status, record.status & 0xFFFFFFFF)
         try:
-            size = native.FAIL_SIZE
-            told = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
             if told and told[-1][1]:
                 raise failure(ops, *told[-1][:2])
             if not told or told[-1][0] != STEP_READY:
@@ -232,12 +257,24 @@ class Session:
                     "the program was killed while it was being set up, before its exec: by its "
                     "own limits (memory, cpu_time) or by somebody with the same uid"
                 )
-            confined.confirm(ops, process)
+            confined.confirm(ops, process, partial(self.kill_tree, process, wait=True))
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:
             process.close()
             raise
         return process
+
+    def kill_start(self, status: Status) -> None:
+        """Kill a program whose set-up is held up, by somebody with the same uid, say."""
+        try:
+            record, pidfd = status.receive(0.0)
+        except (InitGone, OSError):  # not cloned yet: then only the end of all ends it
+            self.kill()
+            return
+        if pidfd is not None:
+            os.close(pidfd)
+        serial = record.status & 0xFFFFFFFF
+        self.kill_tree(Process(record.pid, -1, status, serial), wait=True)
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -255,10 +292,11 @@ class Session:
 
     def unless_closed(self, read: Callable[[], T], last: T) -> T:
         """What is read now; the last that was read, if the box was closed under our hands: then
-        the leaf was being removed, and close has read it before. Raises: OSError."""
+        the leaf was being removed, and close has read it before. Raises: SupervisorError."""
         try:
-            found = read()
-        except OSError:
+            with watching("read what the kernel counted of the box"):
+                found = read()
+        except SupervisorError:
             if not self.closed:
                 raise
             return last
@@ -329,11 +367,11 @@ class Session:
 
     def close(self) -> None:
         """Kill, reap, read the last counters, undo every step. Safe to call twice."""
-        with self.lock:
+        if self.owner != os.getpid():  # a fork: the box is not ours to end, its lock may be held
+            self.closed = True
+            return
+        with self.lock, watching("end the box"):
             if self.closed:
-                return
-            if self.owner != os.getpid():  # a fork: the box is not ours to end
-                self.closed = True
                 return
             try:
                 if self.pending is not None:
@@ -347,4 +385,5 @@ class Session:
                 if self.supervisor is not None:
                     self.supervisor.close()
                 self.closed = True
+                atend.closed(self)
                 self.undo.close()

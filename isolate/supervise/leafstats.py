@@ -6,20 +6,31 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import evolve, frozen
 
 from isolate.supervise import proctree
-from isolate.supervise.statfiles import V1_FILES, V2_FILES, parse_v1, parse_v2
-from isolate.supervise.stats import CpuStats, MemoryStats, PidsStats, Stats
+from isolate.supervise.statfiles import (
+    V1_FILES,
+    V2_FILES,
+    cpu_v1,
+    cpu_v2,
+    io_v1,
+    io_v2,
+    parse_v1,
+    parse_v2,
+)
+from isolate.supervise.stats import CpuStats, IoStats, MemoryStats, PidsStats, Stats
 
 __all__ = ["Extra", "Moment", "extra", "moment", "read_directories", "read_stats", "read_tree"]
 
 MOST = 1 << 20  # no file of a cgroup is that long; io.stat has a line a device
 UNIFIED = "unified"
-EXTRA_V1 = {"cpu": ("cpu.stat",), "blkio": ("blkio.throttle.io_service_bytes_recursive",)}
+BYTES_V1 = "blkio.throttle.io_service_bytes_recursive"
+Source = tuple[str, Callable[[str], Any]]
 # The controller is not on, the file is newer than the kernel, or PSI is switched off.
 ABSENT = {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.EACCES}
 
@@ -110,12 +121,9 @@ def read_tree(init_pid: int) -> Stats:
     init = processes.get(init_pid)
     if init is None:
         return Stats(at=at, monotonic=monotonic, source="proc")
-    inside = [
-        each
-        for each in proctree.below(init_pid, processes.values())
-        if not proctree.is_keeper(each, init_pid)
-    ]
-    usage = init.reaped + sum(each.cpu + each.reaped for each in inside)
+    inside, own = proctree.inhabitants(init_pid, processes.values())
+    usage = init.reaped + sum(each.reaped for each in own)
+    usage += sum(each.cpu + each.reaped for each in inside)
     return Stats(
         at=at,
         monotonic=monotonic,
@@ -142,26 +150,50 @@ class Extra:
     written: int | None = None
 
 
+def moved(devices: Sequence[IoStats]) -> tuple[int, int]:
+    """Bytes read and written, of all devices."""
+    return sum(each.read for each in devices), sum(each.written for each in devices)
+
+
+# What Extra is made of: by controller of v1, and of v2's directory.
+EXTRA_V1: dict[str, Source] = {
+    "cpu": ("cpu.stat", lambda text: cpu_v1({"cpu.stat": text}).throttled),
+    "blkio": (BYTES_V1, lambda text: moved(io_v1({BYTES_V1: text}))),
+}
+EXTRA_V2: dict[str, Source] = {
+    "cpu": ("cpu.stat", lambda text: cpu_v2({"cpu.stat": text}).throttled),
+    "blkio": ("io.stat", lambda text: moved(io_v2({"io.stat": text}))),
+}
+
+
 def extra(leaf: Any) -> Extra:
-    """Of a leaf; no file is opened for what the leaf doesn't count. Raises: OSError."""
+    """Of a leaf; no file is opened for what the leaf doesn't count.
+
+    Raises: IsolateError, OSError.
+    """
     directories = leaf.directories if leaf is not None else {}
     unified = directories.get(UNIFIED)
-    old = {name for name in EXTRA_V1 if directories.get(name, unified) != unified}
-    throttled, moved = None, None
-    if unified is not None:
-        texts = texts_of(unified, ("cpu.stat", "io.stat"))
-        stats = parse_v2(texts, 0.0, 0.0)
-        throttled, moved = stats.cpu.throttled, stats if "io.stat" in texts else None
-    if old:
-        read = {n: texts_of(directories[n], EXTRA_V1[n]) for n in old}
-        stats = parse_v1({f: t for texts in read.values() for f, t in texts.items()}, 0.0, 0.0)
-        throttled = stats.cpu.throttled if "cpu" in old else throttled
-        moved = stats if "blkio" in old else moved
-    return Extra(
-        throttled=throttled,
-        read=None if moved is None else moved.read,
-        written=None if moved is None else moved.written,
-    )
+    found: dict[str, Any] = {}
+    for controller in EXTRA_V1:
+        directory, sources = directories.get(controller), EXTRA_V1
+        if directory in (None, unified):
+            directory, sources = unified, EXTRA_V2
+        if directory is not None:
+            file, parse = sources[controller]
+            with suppress_absent():
+                found[controller] = leaf.files.parsed(f"{directory}/{file}", Extra, parse)
+    read, written = found.get("blkio", (None, None))
+    return Extra(throttled=found.get("cpu"), read=read, written=written)
+
+
+@contextmanager
+def suppress_absent() -> Iterator[None]:
+    """A file that this kernel or this leaf doesn't have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
 
 
 def small(directory: str | None, file: str) -> int | None:

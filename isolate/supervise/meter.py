@@ -15,7 +15,7 @@ from isolate.supervise.pump import Pump
 from isolate.supervise.timeline import Sample, Timeline
 from isolate.supervise.usage import Usage
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "baseline"]
 
 N = TypeVar("N", int, float)
 
@@ -25,16 +25,29 @@ def difference(before: N | None, after: N | None) -> N | None:
     return None if after is None else after - (before or 0)
 
 
+Baseline = tuple[Counters, Extra]
+
+
+def baseline(session: Session) -> Baseline:
+    """The counters before a program is started: what a quick one does counts from the first."""
+    if session.spawned == 0:  # a box's cgroup is its own and new: nothing was counted
+        return Counters(cpu=0.0), Extra()
+    return session.counters(), session.extra()
+
+
 class Meter:
     """Made when the program has started; asked when it has ended."""
 
-    def __init__(self, session: Session, pump: Pump, interval: float | None = None) -> None:
-        """`interval`: seconds between the samples of a timeline, None for no timeline."""
+    def __init__(
+        self, session: Session, pump: Pump, before: Baseline, interval: float | None = None
+    ) -> None:
+        """
+        Args:
+            before: `baseline` from before the start.
+            interval: seconds between the samples of a timeline, None for no timeline.
+        """
         self.session, self.pump = session, pump
-        if session.spawned == 1:  # a box's cgroup is its own and new: nothing was counted before
-            self.before, self.extra_before = Counters(cpu=0.0), Extra()
-        else:
-            self.before, self.extra_before = session.counters(), session.extra()
+        self.before, self.extra_before = before
         pump.base = self.before
         self.last: Counters | None = None
         self.wall = 0.0

@@ -27,7 +27,8 @@ from isolate.policy.rules import ALLOW, Action
 from isolate.supervise.channel import socket_pair
 from isolate.supervise.handlers import Desk
 from isolate.supervise.pyframe import locate
-from isolate.supervise.violations import Violation, described, merged, name_on, scalars
+from isolate.supervise.threads import start_thread
+from isolate.supervise.violations import Violation, abi_on, described, merged, name_on, scalars
 
 __all__ = ["Log", "Supervisor"]
 
@@ -91,11 +92,15 @@ def status_of(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+OnKill = Callable[[Violation, int, bool], None]
+
+
 class Log:
     """What was refused under one listener: one program and what it started.
 
     Attributes:
-        killed: the call for which the policy ended a process, with its pid as the caller has it.
+        killed: the call for which the policy ended a process, its pid as the caller has it, and
+            whether that process alone is meant: not what has started it.
     """
 
     def __init__(self, notifier: Notifier, tag: int) -> None:
@@ -105,8 +110,8 @@ class Log:
         self.own: dict[Any, Violation] = {}
         self.own_others = 0
         self.final: tuple[Violation, ...] | None = None
-        self.killed: tuple[Violation, int] | None = None
-        self.callback: Callable[[Violation, int], None] | None = None
+        self.killed: tuple[Violation, int, bool] | None = None
+        self.callback: OnKill | None = None
 
     def note(self, key: Any, violation: Violation) -> None:
         """One that the native half doesn't count: of a handler, or a kill."""
@@ -118,15 +123,15 @@ class Log:
             else:
                 self.own_others += 1
 
-    def ended(self, violation: Violation, pid: int) -> None:
+    def ended(self, violation: Violation, pid: int, alone: bool) -> None:
         """The policy has ended a process."""
         with self.lock:
-            self.killed = self.killed or (violation, pid)
+            self.killed = self.killed or (violation, pid, alone)
             callback = self.callback
         if callback is not None:
-            callback(violation, pid)
+            callback(violation, pid, alone)
 
-    def when_killed(self, callback: Callable[[Violation, int], None]) -> None:
+    def when_killed(self, callback: OnKill) -> None:
         """Called, from the supervisor's thread, when the policy ends a process."""
         with self.lock:
             self.callback = callback
@@ -186,8 +191,7 @@ class Supervisor:
             log = self.logs[self.tags] = Log(self.notifier, self.tags)
             self.notifier.add(ours.detach(), log.tag)
             if self.thread is None:
-                self.thread = threading.Thread(target=self.run, name="isolate-notify", daemon=True)
-                self.thread.start()
+                self.thread = start_thread("isolate-notify", self.run)
         return theirs, log
 
     def run(self) -> None:
@@ -249,14 +253,16 @@ class Supervisor:
         if not self.notifier.waits(notice):
             inside, where = "0", None  # the number may be somebody else's by now
         known = params(name)
+        abi = abi_on(notice.arch, notice.nr, self.arch)
         found = Violation(
             syscall=name,
             args=notice.args if known is None else notice.args[: len(known)],
-            decoded=described(name, notice.args, notice.data),
+            decoded=described(name, notice.args, () if abi else notice.data),  # strings: own ABI
             pid=int(inside),
             action=action or (ALLOW if self.goes_on(notice) else as_action(notice.action)),
             where=where,
             handled=action is not None,
+            abi=abi,
         )
         if not self.watch.observe:
             LOG.info("refused in the box: %s", found)
@@ -286,7 +292,10 @@ class Supervisor:
             return
         try:
             if self.notifier.waits(notice):
-                log.ended(violation, pid)  # first: who waits for its end has to know why
+                # First: who waits for its end has to know why. A call of another ABI ends, as by
+                # the kernel, its own process: a program may start one to see if that works.
+                alone = bool(violation.abi) and not self.watch.lethal
+                log.ended(violation, pid, alone)
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         except ProcessLookupError:
             return
@@ -332,8 +341,9 @@ class Supervisor:
             return
         self.closing = True
         self.notifier.wake()
-        if self.thread is not None:
-            self.thread.join()
+        while self.thread is not None and self.thread.is_alive():
+            self.thread.join(1.0)
+            self.notifier.wake()  # again, should the first one have failed
         for tag in list(self.logs):
             self.gone(tag)
         self.notifier.close()

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-__all__ = ["INIT", "ProcessFacts", "below", "is_keeper", "parse_stat", "printable", "snapshot"]
+__all__ = ["INIT", "ProcessFacts", "below", "inhabitants", "parse_stat", "printable", "snapshot"]
 
 INIT = "isolate-init"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -118,13 +118,28 @@ def below(root: int, processes: Iterable[ProcessFacts]) -> list[ProcessFacts]:
     return found
 
 
-def is_keeper(process: ProcessFacts, init_pid: int, proc: str = "/proc") -> bool:
-    """Whether it is isolate-init's own, one for each program, and not a program that has taken
-    that name: programs have no_new_privs, which can't be put off."""
-    if process.parent != init_pid or process.name != INIT:
+def is_own(process: ProcessFacts, proc: str = "/proc") -> bool:
+    """Whether it is isolate-init's own work, and not a program that has taken that name: programs
+    have no_new_privs, which can't be put off."""
+    if process.name != INIT:
         return False
     status = read_text(f"{proc}/{process.pid}/status") or ""
     return "\nNoNewPrivs:\t0\n" in status
+
+
+def inhabitants(
+    init_pid: int, processes: Iterable[ProcessFacts], proc: str = "/proc"
+) -> tuple[list[ProcessFacts], list[ProcessFacts]]:
+    """(the processes of a box, isolate-init's own there): a keeper for each program, and before
+    them, in a box with an AppArmor profile, the steward (docs/adr/0018)."""
+    inside: list[ProcessFacts] = []
+    own: dict[int, ProcessFacts] = {}
+    for each in below(init_pid, processes):
+        if (each.parent == init_pid or each.parent in own) and is_own(each, proc):
+            own[each.pid] = each
+        else:
+            inside.append(each)
+    return inside, list(own.values())
 
 
 def command_line(pid: int, proc: str = "/proc") -> str:

@@ -11,15 +11,18 @@ import os
 import select
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from attrs import Factory, define
 
 from isolate.errors import SupervisorError
 from isolate.plan.model import Limits
 from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.interrupts import let_in
 from isolate.supervise.notify import Log
 from isolate.supervise.outcome import LimitHit, TimedOut, Violated, memory_hit
-from isolate.supervise.process import End, Process
+from isolate.supervise.process import End, Process, pid_of
+from isolate.supervise.setup import watching
 from isolate.supervise.timeline import Timeline
 from isolate.supervise.violations import Violation
 
@@ -118,7 +121,8 @@ class Pump:
         while (end := self.process.poll()) is None:
             poller = self.poller()
             poller.register(self.process.fileno(), select.POLLIN)
-            ready = {fd for fd, _ in poller.poll(self.patience() * 1000)}
+            with let_in():
+                ready = {fd for fd, _ in poller.poll(self.patience() * 1000)}
             self.streams(ready)
             self.look(base)
         if self.timeline is not None:
@@ -232,12 +236,16 @@ class Pump:
         if log is None:
             return
 
-        def violated(seen: Violation, _: int) -> None:
+        def violated(seen: Violation, pid: int, alone: bool) -> None:
+            if alone and pid != pid_of(self.process.pidfd):
+                return
             self.stop(Violated(seen.syscall, seen.args, "seccomp"))
-            self.process.kill()  # at once: the end of a box takes a moment, and this may go on
+            with suppress(PermissionError):  # its AppArmor profile takes no signal: the box ends
+                self.process.kill()  # at once: the end of a box takes a moment, and this may go on
 
         log.when_killed(violated)
 
+    @watching("read what the program has written")
     def drain(self, abandoned: Callable[[], bool] = lambda: False) -> None:
         """What was written before the end; an orphan that still writes is not waited for.
 
@@ -255,7 +263,9 @@ class Pump:
         while sink.pending and not abandoned():
             poller = select.poll()
             poller.register(sink.pass_to, select.POLLOUT)
-            if poller.poll(200):
+            with let_in():
+                ready = poller.poll(200)
+            if ready:
                 sink.pass_on()
 
     def close(self) -> None:

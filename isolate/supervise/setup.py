@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from attrs import define
 
 from isolate.abi.ops import Request
-from isolate.errors import IsolateError, LaunchError
+from isolate.errors import IsolateError, LaunchError, SupervisorError
 from isolate.plan.encode import Encoded, encode
 from isolate.plan.hints import forbidden, hint
 from isolate.plan.model import Op, Step
@@ -19,7 +19,15 @@ from isolate.supervise import channel
 from isolate.supervise.channel import InitRecord, Status
 from isolate.supervise.start import Init
 
-__all__ = ["ANSWER_SECONDS", "Setup", "ask_set_up", "failure", "parent_step", "set_up"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "Setup",
+    "ask_set_up",
+    "failure",
+    "parent_step",
+    "set_up",
+    "watching",
+]
 
 ANSWER_SECONDS = 60.0  # for a set-up, or a start: a stopped init must not stop us
 KEPT = 256
@@ -58,8 +66,19 @@ def parent_step(about: str) -> Iterator[None]:
     except OSError as error:
         late = isinstance(error, TimeoutError)
         number = errno.ETIMEDOUT if late else error.errno or 0
-        why = f"isolate-init didn't answer within {ANSWER_SECONDS} s" if late else None
+        why = f"isolate-init didn't answer: {error}" if late else None
         raise LaunchError(0, Step(kind="ask", about=about), number, why) from error
+
+
+@contextmanager
+def watching(about: str) -> Iterator[None]:
+    """What fails in the parent when the program may run already."""
+    try:
+        yield
+    except IsolateError:
+        raise
+    except OSError as error:
+        raise SupervisorError(about, error.errno or errno.EIO) from error
 
 
 @define
@@ -86,12 +105,8 @@ def ask_set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> Setup
     Raises: InitGone; OSError.
     """
     blob = blob_of(ops)
-    fd = channel.blob_fd(blob.blob)
-    try:
-        passed = [fd, *(fds[name] for name in blob.slots)]
-        return Setup(ops, channel.ask(init.control, Request.SETUP, passed))
-    finally:
-        os.close(fd)
+    passed = [fds[name] for name in blob.slots]
+    return Setup(ops, channel.ask(init.control, Request.SETUP, passed, blob=blob.blob))
 
 
 def set_up(init: Init, ops: tuple[Op, ...], fds: Mapping[str, int]) -> InitRecord:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import threading
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 
 from attrs import Factory, define
@@ -41,14 +41,25 @@ class Shared:
         """(pidfd of this process, isolate-init opened by path, /dev/null)."""
         with self.lock:
             if self.pid != os.getpid():
-                for fd in (self.host_fd, self.init_fd, self.null_fd):
+                old = (self.host_fd, self.init_fd, self.null_fd)
+                self.host_fd, self.init_fd, self.null_fd = opened()
+                self.pid = os.getpid()
+                for fd in old:
                     if fd >= 0:
                         os.close(fd)
-                self.host_fd = os.pidfd_open(os.getpid())
-                self.init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
-                self.null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-                self.pid = os.getpid()
             return self.host_fd, self.init_fd, self.null_fd
+
+
+def opened() -> tuple[int, int, int]:
+    """All three, or none. Raises: OSError."""
+    with ExitStack() as undo:
+        host_fd = os.pidfd_open(os.getpid())
+        undo.callback(os.close, host_fd)
+        init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
+        undo.callback(os.close, init_fd)
+        null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        undo.pop_all()
+    return host_fd, init_fd, null_fd
 
 
 SHARED = Shared()
@@ -117,6 +128,12 @@ def start_plan(clone_flags: int) -> tuple[tuple[Op, ...], Encoded]:
     return tuple(ops), encode(tuple(ops), clone_flags)
 
 
+def hang_up(control: socket.socket) -> None:
+    """Who serves the other end goes then, and its box with it."""
+    with suppress(OSError):  # closed, or gone by itself
+        control.shutdown(socket.SHUT_RDWR)
+
+
 @define
 class Init:
     """A running isolate-init: its pidfd, and the socket that takes requests."""
@@ -135,6 +152,8 @@ class Init:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 return
+            except PermissionError:  # its AppArmor profile takes no signal from us (ADR 18)
+                hang_up(self.control)
 
     def reap(self) -> None:
         """Wait until it is dead and no zombie. Somebody's waitpid(-1) may have been faster."""
@@ -147,27 +166,16 @@ class Init:
         """Kill, reap and close; safe to call twice."""
         if self.pidfd < 0:
             return
-        self.control.close()
-        self.kill()
-        self.reap()
-        with self.lock:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-
-def read_records(fd: int, seconds: float | None = None) -> bytes:
-    """Everything, when the last writer is gone (exec or death): one wake-up, whatever they write.
-
-    Raises: TimeoutError.
-    """
-    poller = select.poll()
-    poller.register(fd, 0)  # the end is always told
-    if not poller.poll(None if seconds is None else seconds * 1000):
-        raise TimeoutError(f"no end of set-up within {seconds} s")
-    data = b""
-    while chunk := os.read(fd, 4096):
-        data += chunk
-    return data
+        self.control.close()  # at which it ends by itself, where we may not kill it any more
+        try:
+            self.kill()
+        finally:
+            try:
+                self.reap()
+            finally:
+                with self.lock:
+                    os.close(self.pidfd)
+                    self.pidfd = -1
 
 
 def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
@@ -206,8 +214,7 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
         os.close(write_fd)
     init = Init(pid, pidfd, ours)
     try:
-        data = read_records(read_fd)
-        check_started(ops, data)
+        check_started(ops, native.told(read_fd, None))
     except BaseException:
         init.close()
         raise
@@ -216,10 +223,8 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     return init
 
 
-def check_started(ops: tuple[Op, ...], data: bytes) -> None:
-    """One READY record and nothing more: the exec happened."""
-    size = native.FAIL_SIZE
-    records = [native.parse_fail(data[i : i + size]) for i in range(0, len(data), size)]
+def check_started(ops: tuple[Op, ...], records: list[tuple[int, int, int]]) -> None:
+    """One READY record and nothing more: the exec happened. Raises: LaunchError."""
     if len(records) == 1 and records[0][1] == 0:
         return
     step, error, _ = records[-1] if records else (0, 32, 0)

@@ -52,15 +52,31 @@ def open_tree(step: Step, made: Prepared) -> None:
     try:
         fd = trees.detached(path, recursive, attr_set, attr_clr, optional, userns_fd)
     except OSError as error:
-        if error.errno != errno.EINVAL or userns_fd < 0 or not attr_set & MOUNT_ATTR_RDONLY:
+        if error.errno != errno.EINVAL or userns_fd < 0:
             raise
-        # No idmapped mounts there (proc, devtmpfs, overlay): to read, what is for others will do.
+        # No idmapped mounts there (proc, devtmpfs, overlay, before Linux 6.3 tmpfs), if it is well
+        # without: to read, what is for others will do.
         fd = trees.detached(path, recursive, attr_set, attr_clr, optional)
+        if not attr_set & MOUNT_ATTR_RDONLY:
+            os.close(fd)
+            raise not_as_theirs(path) from error
     if fd < 0:
         made.absent.add(step.slot or "")  # optional: its op is left out
         return
     made.undo.callback(os.close, fd)
     made.fds[step.slot or ""] = fd
+
+
+def not_as_theirs(path: str) -> HostLacks:
+    """What is to be written can't be shown as the program's own."""
+    kind = trees.kind_of(path)
+    return HostLacks(
+        "ids",
+        f"{path} is on {kind}, which this kernel can't show under other ids (idmapped mounts), so "
+        "the box's own ids could neither write there nor would the files be yours",
+        "use a directory on another file system (ext4, xfs, btrfs; a tmpfs from Linux 6.3 on), or "
+        "be an ordinary user, whose own id the program has",
+    )
 
 
 def idmap_namespace(made: Prepared) -> int:
@@ -76,9 +92,9 @@ def idmap_namespace(made: Prepared) -> int:
         for kind, own in (("uid", os.geteuid()), ("gid", os.getegid())):
             write_whole(f"/proc/{holder.pid}/{kind}_map", f"{own} {program} 1\n".encode())
         fd = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        made.undo.callback(os.close, fd)
     finally:
         holder.close()
-    made.undo.callback(os.close, fd)
     made.idmap_fd = fd
     return fd
 

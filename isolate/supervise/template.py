@@ -72,15 +72,17 @@ def make(ops: tuple[Op, ...]) -> Template:
     init = start_init(NAMESPACES["mount"] | NAMESPACES["pid"])
     fd = -1
     try:
-        # Before the set-up, after which it is out of reach even for root without CAP_SYS_PTRACE.
-        fd = os.open(f"/proc/{init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        set_up(init, ops, {})
+        try:
+            # Before the set-up, after which it is out of reach even for root without
+            # CAP_SYS_PTRACE.
+            fd = os.open(f"/proc/{init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            set_up(init, ops, {})
+        finally:
+            init.close()
     except BaseException:
         if fd >= 0:
             os.close(fd)
         raise
-    finally:
-        init.close()
     return Template(ops, fd, seen)
 
 

@@ -9,7 +9,7 @@ import struct
 
 from isolate.abi import mounts
 
-__all__ = ["detached"]
+__all__ = ["detached", "kind_of"]
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.syscall.restype = ctypes.c_long
@@ -37,6 +37,21 @@ def open_path(path: str) -> int:
         ctypes.create_string_buffer(how, len(how)),
         ctypes.c_size_t(len(how)),
     )
+
+
+def kind_of(path: str) -> str:
+    """The type of the file system at a path, as the kernel's list of mounts has it."""
+    try:
+        device = os.stat(path).st_dev
+        wanted = f"{os.major(device)}:{os.minor(device)}"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as rows:
+            for row in rows:
+                fields = row.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1]
+    except (OSError, ValueError):
+        return "a file system"
+    return "a file system"
 
 
 def set_attributes(fd: int, attr_set: int, attr_clr: int, recursive: bool, userns_fd: int) -> None:

@@ -9,11 +9,20 @@ import struct
 from attrs import evolve, field, frozen
 
 from isolate.abi.signatures import Param, params
-from isolate.abi.syscalls import AUDIT_ARCH, name_of
+from isolate.abi.syscalls import AUDIT_ARCH, X32_BIT, name_of
 from isolate.abi.words import in_words
 from isolate.policy.rules import Action
 
-__all__ = ["Violation", "address", "described", "merged", "name_on", "scalars", "shown"]
+__all__ = [
+    "Violation",
+    "abi_on",
+    "address",
+    "described",
+    "merged",
+    "name_on",
+    "scalars",
+    "shown",
+]
 
 ARCHES = {number: name for name, number in AUDIT_ARCH.items()}
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
@@ -35,6 +44,7 @@ class Violation:
         action: what it got.
         where: "file.py:12" for Python code, where that could be had; told by the inside.
         handled: whether a handler decided.
+        abi: by which it came where that is not the machine's own: "i386", "x32", "arch 0x…".
     """
 
     syscall: str
@@ -45,18 +55,33 @@ class Violation:
     action: Action = field(default=Action("errno", 1))
     where: str | None = None
     handled: bool = False
+    abi: str = ""
 
     def __str__(self) -> str:
         times = "" if self.count == 1 else f", {self.count} times"
         place = f", at {self.where}" if self.where else ""
-        call = f"{self.syscall}({', '.join(self.decoded)})"
+        by = f"{self.abi}: " if self.abi else ""
+        call = f"{by}{self.syscall}({', '.join(self.decoded)})"
         return f"{call}: {self.action}{times}, pid {self.pid}{place}"
 
 
 def name_on(arch: int, number: int) -> str:
-    """The name of a call of an architecture, by AUDIT_ARCH_*."""
-    name = name_of(ARCHES[arch], number) if arch in ARCHES else None
+    """The name of a call of an architecture, by AUDIT_ARCH_*; x32's as the call that it is."""
+    plain = number & ~X32_BIT if is_x32(arch, number) else number
+    name = name_of(ARCHES[arch], plain) if arch in ARCHES else None
     return name or f"syscall_{number}"
+
+
+def is_x32(arch: int, number: int) -> bool:
+    """Whether a number has the bit by which x86_64 takes calls of its 32-bit ABI."""
+    return arch == AUDIT_ARCH["x86_64"] and X32_BIT <= number < 2 * X32_BIT
+
+
+def abi_on(arch: int, number: int, native: int) -> str:
+    """The ABI that a call came by; "" for the machine's own."""
+    if arch != native:
+        return ARCHES.get(arch) or f"arch {arch:#x}"
+    return "x32" if is_x32(arch, number) else ""
 
 
 def text(data: bytes) -> str:
@@ -130,7 +155,7 @@ def merged(violations: list[Violation]) -> tuple[Violation, ...]:
     """Kinds that differ in their pid and place only are one; the first keeps its place."""
     found: dict[tuple[object, ...], Violation] = {}
     for each in violations:
-        key = (each.syscall, each.decoded, each.action, each.handled)
+        key = (each.abi, each.syscall, each.decoded, each.action, each.handled)
         first = found.get(key)
         found[key] = each if first is None else evolve(first, count=first.count + each.count)
     return tuple(found.values())

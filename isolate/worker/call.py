@@ -18,7 +18,7 @@ from typing import Any
 from isolate.errors import IsolateError, RemoteError, ReplyError
 from isolate.worker import wire
 
-__all__ = ["RemoteTraceback", "allowed_types", "argv", "answer", "pickled"]
+__all__ = ["RemoteTraceback", "allowed_types", "answer", "argv", "pickled", "told"]
 
 BOOT = """
 import importlib.util, json, sys
@@ -34,6 +34,7 @@ wire = load("isolate_worker_wire", folder + "/wire.py")
 keeper = load("isolate_worker_keeper", folder + "/keeper.py")
 load("isolate_worker_main", folder + "/main.py").serve(wire, keeper, path)
 """
+MAX_TEXT = 10_000  # characters of a message or a traceback that came from inside
 REGISTRY = threading.Lock()  # cloudpickle's list of modules by value is one for all threads
 EXCEPTIONS = {
     f"builtins.{name}": kind
@@ -129,12 +130,20 @@ def pickled(
             raise IsolateError(f"{fn!r} or its arguments can't be sent inside: {error}") from error
 
 
+def told(text: str) -> str:
+    """Text from inside that is bounded, and can't write to the caller's terminal but its letters:
+    no escape sequences, no carriage returns."""
+    cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in cut)
+
+
 def rebuilt(name: str, args: Any, text: str, trace: str) -> Exception:
     """A built-in exception as itself, any other as RemoteError; the cause is the traceback."""
     kind = EXCEPTIONS.get(name)
+    name, text, trace = told(name[:200]), told(text), told(trace)
     error: Exception
     try:
-        if kind is None or not isinstance(args, tuple):
+        if kind is None or not isinstance(args, tuple) or len(repr(args)) > 2 * MAX_TEXT:
             raise TypeError("not to be rebuilt")
         error = kind(*args)
     except Exception:  # UnicodeDecodeError("x"), say: the arguments were hostile

@@ -46,16 +46,33 @@ def refuse(fn: Any, result: Any) -> None:
         raise TypeError(f"{fn!r} gave a generator, which lives inside; return list(...) of it")
 
 
+def arguments(error: BaseException) -> tuple[Any, ...]:
+    """What the exception was made of; an OSError's file names are not among its args."""
+    names = [getattr(error, each, None) for each in ("filename", "filename2")]
+    if not isinstance(error, OSError) or len(error.args) != 2 or names == [None, None]:
+        return tuple(error.args)
+    return (*error.args, names[0], *([None, names[1]] if names[1] is not None else []))
+
+
+def clean(text: str) -> str:
+    """Text without what no reply can hold: lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def failed(wire: Any, error: BaseException) -> bytes:
     """An exception as bounded text, with its arguments where those are plain."""
     kind = type(error)
     text = "".join(traceback.format_exception(kind, error, error.__traceback__))
     head = ["x", f"{kind.__module__}.{kind.__qualname__}"]
-    tail = [str(error)[:MAX_TEXT], text[-MAX_TEXT:]]
     try:
-        plain = all(isinstance(each, (str, int, float, bytes, type(None))) for each in error.args)
-        args = tuple(error.args) if plain and len(repr(error.args)) < MAX_TEXT else None
-        return bytes(wire.encode([*head, args, *tail]))
+        tail = [clean(str(error))[:MAX_TEXT], clean(text)[-MAX_TEXT:]]
+        args = arguments(error)
+        plain = all(isinstance(each, (str, int, float, bytes, type(None))) for each in args)
+        short = plain and len(repr(args)) < MAX_TEXT
+        try:
+            return bytes(wire.encode([*head, args if short else None, *tail]))
+        except ValueError:  # text in it that has no form
+            return bytes(wire.encode([*head, None, *tail]))
     except Exception:  # an error that can't even be described: its class is said all the same
         return bytes(wire.encode([*head, None, "", ""]))
 

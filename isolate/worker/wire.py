@@ -22,6 +22,9 @@ MAX_DEPTH = 64
 MAX_ITEMS = 1_000_000
 MAX_BYTES = 64 << 20
 MAX_DIGITS = 4000
+MAX_ALIKE = 64  # members of one set, or keys of one dict, with the same hash
+FEW = 1 << 16  # bytes that can't hold too many items
+WIRE_ITEMS = 4 * MAX_ITEMS  # msgpack items: a value takes three at most, a pair one more
 WORD = 1 << 63
 
 _errors = sys.modules.get("isolate.errors")
@@ -69,7 +72,7 @@ class Encoder:
         if kind in PLAIN:
             return value
         if kind is int:
-            return value if -WORD <= value < WORD else [INT, hex(value)]
+            return value if -WORD <= value < WORD else [INT, digits(hex(value), path)]
         if kind in self.allowed:
             return self.known(value, kind, path, depth)
         simple = SIMPLE.get(kind)
@@ -85,7 +88,7 @@ class Encoder:
                 where = f"{path}[{key!r:.40}]"
                 pairs.append([self.pack(key, where, depth + 1), self.pack(each, where, depth + 1)])
             return [DICT, pairs]
-        if isinstance(value, pathlib.PurePath):
+        if isinstance(value, pathlib.PurePosixPath):
             return [PATH, str(value)]
         return self.numpy(value, path)
 
@@ -101,7 +104,9 @@ class Encoder:
     def numpy(self, value: Any, path: str) -> Any:
         """Arrays and scalars by dtype and shape; objects are refused."""
         module = sys.modules.get("numpy")
-        if module is not None and isinstance(value, (module.ndarray, module.generic)):
+        if module is not None and (
+            type(value) is module.ndarray or isinstance(value, module.generic)
+        ):
             if value.dtype.kind not in ARRAY_KINDS or value.dtype.names:
                 raise TypeError(f"{path} is an array of {value.dtype}, without a form in a reply")
             data = [value.dtype.str, list(value.shape), value.tobytes()]
@@ -113,6 +118,13 @@ class Encoder:
         )
 
 
+def digits(text: str, path: str = "result") -> str:
+    """A number's digits, not too many of them. Raises: ValueError naming the place."""
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{path} is a number with more than {MAX_DIGITS} digits")
+    return text
+
+
 CONTAINERS: dict[Any, int] = {list: LIST, tuple: TUPLE, set: SET, frozenset: FROZENSET}
 SIMPLE: dict[type, Callable[[Any], Any]] = {
     complex: lambda v: [COMPLEX, [v.real, v.imag]],
@@ -120,11 +132,13 @@ SIMPLE: dict[type, Callable[[Any], Any]] = {
     dt.date: lambda v: [DATE, v.isoformat()],
     dt.time: lambda v: [TIME, v.isoformat()],
     dt.timedelta: lambda v: [DELTA, [v.days, v.seconds, v.microseconds]],
-    decimal.Decimal: lambda v: [DECIMAL, str(v)],
+    decimal.Decimal: lambda v: [DECIMAL, digits(str(v))],
     uuid.UUID: lambda v: [UUID, v.bytes],
     bytearray: lambda v: [BYTEARRAY, bytes(v)],
     range: lambda v: [RANGE, [v.start, v.stop, v.step]],
-    fractions.Fraction: lambda v: [FRACTION, [hex(v.numerator), hex(v.denominator)]],
+    fractions.Fraction: lambda v: [
+        FRACTION, [digits(hex(v.numerator)), digits(hex(v.denominator))]
+    ],
 }
 
 
@@ -133,7 +147,14 @@ def encode(value: Any, allowed: Sequence[type] = ()) -> bytes:
 
     Raises: TypeError naming what has no form; ValueError for what is too large or too deep.
     """
-    data = msgspec.msgpack.encode(Encoder(allowed).pack(value, "result", 0))
+    packed = Encoder(allowed).pack(value, "result", 0)
+    try:
+        data = msgspec.msgpack.encode(packed)
+    except UnicodeEncodeError:
+        raise ValueError(
+            "the result holds text with a lone surrogate, as the name of a file that is no UTF-8 "
+            "has; it has no form in a reply: return os.fsencode(...) of it"
+        ) from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"the result takes {len(data)} bytes; at most {MAX_BYTES} may come back")
     return data
@@ -172,6 +193,58 @@ def path_of(value: Any) -> pathlib.Path:
     return pathlib.Path(value)
 
 
+def unlike(items: list[Any]) -> set[Any]:
+    """The set of items, made without a search among many of one hash: numbers that collide are
+    easily made, and a hundred thousand of them would take hours. Raises: ValueError."""
+    counts: dict[int, int] = {}
+    for each in items:
+        number = hash(each)
+        counts[number] = counts.get(number, 0) + 1
+        if counts[number] > MAX_ALIKE:
+            raise ValueError("too many members with one hash")
+    return set(items)
+
+
+def bounded(data: bytes) -> bytes:
+    """The same msgpack, if it doesn't hold too many items: one byte is enough for a list, which
+    takes sixty of ours. Raises: ValueError."""
+    if len(data) <= FEW:
+        return data
+    at, left, budget = 0, 1, WIRE_ITEMS
+    while left:
+        if left > budget:
+            raise ValueError("too many items")
+        left -= 1
+        budget -= 1
+        head = data[at]
+        at += 1
+        if head < 0x80 or head >= 0xE0 or head in (0xC0, 0xC2, 0xC3):
+            continue
+        size, count, scale = HEADS[head] if head >= 0xC0 else (0, head & 15, 1 + (head < 0x90))
+        if 0xA0 <= head < 0xC0:
+            at += head & 31
+            continue
+        if size:
+            count = int.from_bytes(data[at : at + size], "big")
+            at += size
+        if scale:
+            left += count * scale
+        else:
+            at += count
+    return data
+
+
+# First bytes from 0xC0 on: (bytes of a length, fixed length, items a unit; 0: the unit is a byte).
+# Extension types are not among them: no reply has one.
+HEADS = {
+    **{0xC4 + i: (1 << i, 0, 0) for i in range(3)},
+    0xCA: (0, 4, 0), 0xCB: (0, 8, 0),
+    **{0xCC + i: (0, 1 << i, 0) for i in range(4)},
+    **{0xD0 + i: (0, 1 << i, 0) for i in range(4)},
+    **{0xD9 + i: (1 << i, 0, 0) for i in range(3)},
+    0xDC: (2, 0, 1), 0xDD: (4, 0, 1), 0xDE: (2, 0, 2), 0xDF: (4, 0, 2),
+}
+
 READERS: dict[int, Callable[[Any], Any]] = {
     INT: lambda v: int(short(v), 16),
     COMPLEX: lambda v: complex(*(of(each, float) for each in exactly(v, 2))),
@@ -207,10 +280,13 @@ class Decoder:
         of(tag, int)
         if tag in (LIST, TUPLE, SET, FROZENSET):
             items = [self.unpack(each, depth + 1) for each in of(body, list)]
-            return (list, tuple, set, frozenset)[tag](items)
+            made = (list, tuple, unlike, unlike)[tag](items)
+            return frozenset(made) if tag == FROZENSET else made
         if tag == DICT:
             pairs = [exactly(each, 2) for each in of(body, list)]
-            return {self.unpack(k, depth + 1): self.unpack(v, depth + 1) for k, v in pairs}
+            keys = [self.unpack(key, depth + 1) for key, _ in pairs]
+            unlike(keys)
+            return {k: self.unpack(v, depth + 1) for k, (_, v) in zip(keys, pairs, strict=True)}
         if tag in (ARRAY, SCALAR):
             return self.numpy(tag, *exactly(body, 3))
         if tag in (MEMBER, RECORD):
@@ -255,6 +331,6 @@ def decode(data: bytes, allowed: Sequence[type] = ()) -> Any:
     if len(data) > MAX_BYTES:
         raise ReplyError(f"a reply of {len(data)} bytes; at most {MAX_BYTES} are taken")
     try:
-        return Decoder(allowed).unpack(msgspec.msgpack.decode(data), 0)
+        return Decoder(allowed).unpack(msgspec.msgpack.decode(bounded(data)), 0)
     except Exception as error:  # by design: whatever hostile bytes provoke is one error
         raise ReplyError(f"a malformed reply: {type(error).__name__}: {error}"[:500]) from None

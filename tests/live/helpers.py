@@ -1,7 +1,11 @@
 """What the tests of single primitives share: bare ones, as root and as an ordinary user."""
 
 import os
+import subprocess
+import sys
+import time
 
+import isolate
 from isolate import Namespace
 from isolate.host.probe import probe
 
@@ -26,3 +30,17 @@ def status(run):
     return dict(
         line.split(":\t", 1) for line in out(run, "cat /proc/self/status").splitlines()
     )
+
+
+def reclaimed():
+    """A new process starts a box, by which it takes away what a killed caller left."""
+    where = os.path.dirname(os.path.dirname(isolate.__file__))
+    script = f"import sys; sys.path.insert(0, {where!r})\nfrom isolate import Sandbox"
+    argv = [sys.executable, "-c", f"{script}\nSandbox().run(['/bin/true'])"]
+    subprocess.run(argv, check=True, timeout=60)
+    parent, root = os.environ["ISOLATE_CGROUP_PARENT"], "/sys/fs/cgroup"
+    places = os.listdir(root) if os.path.isdir(root) else []
+    end = time.monotonic() + 10
+    while any(os.path.exists(f"{root}/{each}/{parent}") for each in places):
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -190,6 +190,7 @@ TABLE = {
     C.PLACE: (
         IN_ROOT, op(C.PLACE, b"/usr", b"/u"), ["openat2", STATX, "mkdirat"]
     ),
+    C.STEWARD: ((), op(C.STEWARD), ["pipe2", "capset"]),
     C.ROOT_HERE: ((), op(C.ROOT_HERE), [opened(0o10200000)]),
     C.ROOT_LEAVE: ((op(C.ROOT_HERE),), op(C.ROOT_LEAVE), ["getcwd"]),
 }  # fmt: skip

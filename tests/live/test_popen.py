@@ -194,7 +194,6 @@ def test_a_named_descriptor_goes_along():
         {"shell": True},
         {"close_fds": False},
         {"user": 0},
-        {"start_new_session": True},
         {"executable": "/bin/sh"},
     ],
 )

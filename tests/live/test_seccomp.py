@@ -1,6 +1,7 @@
 """The default filter and others, in real boxes, against programs that try."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -105,11 +106,18 @@ int main(int argc, char **argv)
 @pytest.mark.needs("gcc", "x86_64")
 @pytest.mark.parametrize("way", [[], ["x32"]])
 def test_foreign_calls_are_killed(way):
+    """And told, where somebody listens; else the kernel kills without a word about the call."""
     script = f"gcc -o /tmp/foreign /tmp/foreign.c && exec /tmp/foreign {' '.join(way)}"
-    box = Sandbox(files={"foreign.c": INT80})
-    done = box.run(["/bin/sh", "-c", script], capture_output=True, timeout=60)
-    assert done.stdout == b"", done
-    assert done.outcome == Violated(None, (), "seccomp")
+    for silent in (False, True):
+        only = SeccompFilter.default(silent=silent)
+        box = Sandbox(files={"foreign.c": INT80}, seccomp=only)
+        done = box.run(["/bin/sh", "-c", script], capture_output=True, timeout=60)
+        assert done.stdout == b"", done
+        assert done.returncode == -signal.SIGSYS
+        assert done.outcome == Violated(None if silent else "getpid", (), "seccomp")
+        seen = [(each.abi, each.syscall, each.action) for each in done.violations]
+        told = ("x32" if way else "i386", "getpid", KILL_PROCESS)
+        assert seen == ([] if silent else [told])
 
 
 WORK = {

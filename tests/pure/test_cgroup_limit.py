@@ -108,7 +108,7 @@ def test_two_limits_of_one_device_are_narrowed():
     [
         (lambda: CgroupLimit(cpu_weight=0), "at least 1"),
         (lambda: CgroupLimit(cpu_weight=10001), "1 to 10000"),
-        (lambda: CgroupLimit(io_weight=1.5), "1 to 10000"),
+        (lambda: CgroupLimit(io_weight=1.5), "whole number"),
         (lambda: CgroupLimit(cpu_burst="10ms"), "cpu="),
         (lambda: CgroupLimit(cpu=0.5, cpu_burst="60ms"), r"allows 0\.05 s"),
         (lambda: CgroupLimit(io={"sda": {"read_bps": 1}}), "MAJOR:MINOR"),

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from isolate.supervise.counterfiles import CounterFiles
 from isolate.supervise.leafstats import extra, moment, read_directories, read_stats, text_of
 from isolate.supervise.statfiles import V1_FILES
 from tests.pure.test_stats import sample
@@ -36,7 +37,7 @@ def v2(tmp_path):
 
 
 def leaf(directories):
-    return SimpleNamespace(directories=directories)
+    return SimpleNamespace(directories=directories, files=CounterFiles())
 
 
 def test_v1_comes_from_one_directory_a_controller(v1):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isolate import Arg, Errno, PolicyError, Rule, SeccompFilter
 from isolate.abi import syscalls
 from isolate.abi.syscalls import ARCHES, AUDIT_ARCH, X32_BIT, name_of, numbers
-from isolate.plan.bpf.assemble import MAX_INSTRUCTIONS, assemble
+from isolate.plan.bpf.assemble import MAX_INSTRUCTIONS, assemble, join
 from isolate.plan.bpf.evaluate import run
 from isolate.plan.compile import compile_plan
 from isolate.policy.command import Command
@@ -181,7 +181,7 @@ def test_the_program_does_what_the_rules_say(layer, calls):
         if verdict.layer == layer.name and verdict.action != KILL_PROCESS:
             answer = run(program, X86, numbers("x86_64")[call], args[:6])
             assert answer.action == verdict.action
-    assert assemble.__wrapped__(layer, "x86_64") == program
+    assert join.__wrapped__((layer,), "x86_64") == program
 
 
 def test_a_rule_of_many_conditions_jumps_far():

@@ -110,16 +110,22 @@ def test_the_default_is_one_program_without_a_door():
 
 
 @pytest.mark.parametrize("arch", ["aarch64", "riscv64", "x86_64"])
-def test_foreign_machines_and_x32_are_killed_all_the_same(arch):
+@pytest.mark.parametrize("seen", [True, False])
+def test_foreign_machines_and_x32_are_killed_all_the_same(arch, seen):
+    """By the supervisor, to whom the policy says so; or by the kernel, where others are too."""
     wanted = SeccompFilter.default().narrow(SeccompFilter.deny("sendmsg", "write"))
+    if not seen:
+        wanted = wanted.narrow(SeccompFilter.deny(Rule("acct", Action("trap"))))
     found = listening(wanted, arch)
-    for other in AUDIT_ARCH:
-        if other != arch:
-            assert run(found.main, AUDIT_ARCH[other], 0).action == KILL_PROCESS
+    expected = NOTIFY if seen else KILL_PROCESS
+    calls = [(AUDIT_ARCH[other], 0) for other in AUDIT_ARCH if other != arch]
+    calls += [(0, 0), (0xFFFFFFFF, 5)]
     if arch == "x86_64":
-        for number in (X32_BIT, X32_BIT | 46, 0xFFFFFFFF):
-            answer = run(found.main, X86, number, [0, 0, DOOR << 32])
-            assert answer.action == KILL_PROCESS
+        calls += [(X86, number) for number in (X32_BIT, X32_BIT | 46, 0xFFFFFFFF)]
+    for audit, number in calls:
+        args = [0, 0, DOOR << 32]
+        assert run(found.main, audit, number, args).action == expected
+        assert {run(each, audit, number, args).action for each in found.policy} == {KILL_PROCESS}
 
 
 def test_a_second_listener_is_refused_by_the_filter_itself():

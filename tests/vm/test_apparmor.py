@@ -275,7 +275,7 @@ def test_a_program_of_a_box_is_told_by_its_pid():
         assert label == f"{name} (enforce)"
         assert AppArmorProfile.loaded()[name] == "enforce"
         assert ("apparmor", "enforced") in {(g.name, g.verdict) for g in box.guarantees}
-        assert AppArmorProfile.of(box.pid) == "unconfined"  # init, which must always be able to end
+        assert AppArmorProfile.of(box.pid) == f"{name} (enforce)"
         program.kill()
     assert name not in AppArmorProfile.loaded()
 

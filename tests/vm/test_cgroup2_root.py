@@ -79,7 +79,7 @@ def test_huge_pages_are_counted():
 FOREIGN = """
 import json, sys
 from isolate import HostLacks, Sandbox
-from isolate.sandbox import LOOKED, machine
+from isolate.machine import LOOKED, machine
 for line in sys.stdin:
     machine.cache_clear()  # facts are kept while a process lives
     LOOKED.clear()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layer of rules as a classic BPF program: a tree over numbers, tests at its leaves.
+"""Layers of rules as one classic BPF program: a tree over numbers, tests at its leaves.
 
 The program is built from its end, so that every jump goes to an instruction that is there
 already, and its distance is known; one that is too far for eight bits goes by way of a JA.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import accumulate, takewhile
 
@@ -16,10 +17,10 @@ from attrs import evolve, frozen
 
 from isolate.abi.syscalls import AUDIT_ARCH, X32_BIT, numbers
 from isolate.errors import PolicyError
-from isolate.policy.rules import KILL_PROCESS, Action, Compare, Condition, Layer, Rule
+from isolate.policy.rules import ALLOW, KILL_PROCESS, Action, Compare, Condition, Layer, Rule
 from isolate.policy.seccomp import deciding
 
-__all__ = ["MAX_INSTRUCTIONS", "assemble"]
+__all__ = ["MAX_INSTRUCTIONS", "assemble", "join"]
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS, linux/bpf_common.h
 FAR = 255
@@ -28,7 +29,11 @@ OFFSET_NR, OFFSET_ARCH, OFFSET_ARGS = 0, 4, 16  # struct seccomp_data, linux/sec
 LOW = 0xFFFFFFFF
 LAST = 1 << 32
 MOST_EXCEPTIONS = 1  # asked for by itself, where a search would ask twice
-Run = tuple[int, tuple[Rule, ...], Action]
+# What one layer says of a call: its rules, and what if none holds. ALLOW asks the next layer; so
+# does a default of None, and there what a rule says is final.
+Part = tuple[tuple[Rule, ...], Action | None]
+Chain = tuple[Part, ...]  # its end allows
+Run = tuple[int, Chain]
 Held = tuple[int, int]  # a word's offset, and the mask that it is under
 RETURNS = {  # SECCOMP_RET_*, linux/seccomp.h
     "kill_process": 0x80000000,
@@ -210,50 +215,87 @@ def after(rules: list[tuple[Test, ...]], first: int, depth: int) -> tuple[int, i
     return len(rules), 0
 
 
-def decision(code: Code, rules: tuple[Rule, ...], default: Action) -> int:
-    """Rules in their order; the default if none holds. Equal ones are shared."""
-    key = ("rules", rules, default)
-    if rules and key in code.shared:
-        return code.shared[key]
+def decision(code: Code, chain: Chain) -> int:
+    """Layer after layer, each one's rules in their order. Equal ones are shared."""
+    if not chain:
+        return code.result(ALLOW)
+    if chain in code.shared:
+        return code.shared[chain]
+    (rules, default), rest = chain[0], chain[1:]
+
+    def given(action: Action | None) -> int:
+        if action is None or (action == ALLOW and default is not None):
+            return decision(code, rest)
+        return code.result(action)
+
     asked = [simple(rule) for rule in rules]
-    labels = {(len(rules), 0): code.result(default)}
+    labels = {(len(rules), 0): given(default)}
     for at in range(len(rules) - 1, -1, -1):
         tests = asked[at]
-        label = labels[at, len(tests)] = code.result(rules[at].action)
+        label = labels[at, len(tests)] = given(rules[at].action)
         for depth in range(len(tests) - 1, -1, -1):
             no = labels[after(asked, at, depth)]
             label = labels[at, depth] = condition(code, tests[depth], label, no)
-    code.shared[key] = labels[0, 0]
+    if rules:
+        code.shared[chain] = labels[0, 0]
     return labels[0, 0]
 
 
-def runs(layer: Layer, arch: str) -> list[Run]:
-    """(first number, rules, default): equal neighbours are one; it covers all 32-bit numbers.
+def chained(parts: Iterable[Part]) -> Chain:
+    """Without what says nothing, and up to what says the same of every argument."""
+    found: list[Part] = []
+    for rules, default in parts:
+        if rules or default not in (ALLOW, None):
+            found.append((rules, default))
+            if not rules:
+                break
+    return tuple(found)
 
-    x32's numbers are a run like others, so that asking for them costs other calls nothing.
-    """
+
+def parts_of(layer: Layer) -> dict[str, Part]:
+    """What a layer says of each call that it names."""
     by_call: dict[str, list[Rule]] = {}
     for rule in layer.rules:
         by_call.setdefault(rule.syscall, []).append(rule)
-    unknown = layer.unknown or layer.default
-    leaves: dict[int, tuple[tuple[Rule, ...], Action]] = {}
+    found: dict[str, Part] = {}
+    for name, every in by_call.items():
+        rules = deciding(Layer(tuple(every), layer.default), name)
+        always = not rules[0].conditions
+        found[name] = ((), rules[0].action) if always else (tuple(rules), layer.default)
+    return found
+
+
+def runs(layers: tuple[Layer, ...], arch: str, first: tuple[Rule, ...], x32: Action) -> list[Run]:
+    """(first number, chain): equal neighbours are one; it covers all 32-bit numbers.
+
+    x32's numbers are a run like others, so that asking for them costs other calls nothing.
+    """
+    named = [parts_of(layer) for layer in layers]
+    unknown = chained(((), layer.unknown or layer.default) for layer in layers)
+    leaves: dict[int, Chain] = {}
     for name, number in numbers(arch).items():
-        rules = deciding(Layer(tuple(by_call.get(name, ())), layer.default), name)
-        if rules and not rules[0].conditions:
-            leaves[number] = ((), rules[0].action)
-        else:
-            leaves[number] = (tuple(rules), layer.default)
+        before: Part = (tuple(rule for rule in first if rule.syscall == name), None)
+        said = (of.get(name, ((), layer.default)) for of, layer in zip(named, layers, strict=True))
+        leaves[number] = chained((before, *said))
     found: list[Run] = []
     following = 0
     for number in [*sorted(leaves), LAST]:
-        if number > following and (not found or found[-1][1:] != ((), unknown)):
-            found.append((following, (), unknown))
+        if number > following and (not found or found[-1][1] != unknown):
+            found.append((following, unknown))
         following = number + 1
-        if number < LAST and (not found or found[-1][1:] != leaves[number]):
-            found.append((number, *leaves[number]))
-    if arch == "x86_64" and found[-1][1:] != ((), KILL_PROCESS):
-        found.append((X32_BIT, (), KILL_PROCESS))
+        if number < LAST and (not found or found[-1][1] != leaves[number]):
+            found.append((number, leaves[number]))
+    refused: Chain = (((), x32),)
+    if arch == "x86_64" and found[-1][1] != refused:
+        found.append((X32_BIT, refused))
     return found
+
+
+def may_pass(chain: Chain) -> bool:
+    """Whether calls of a run may be let through."""
+    if not chain or chain[0][0]:
+        return True
+    return chain[0][1] == Action("log")
 
 
 def weights(parts: list[Run], arch: str) -> list[int]:
@@ -261,9 +303,9 @@ def weights(parts: list[Run], arch: str) -> list[int]:
     known = sorted(numbers(arch).values())
     ends = [part[0] for part in parts[1:]] + [LAST]
     found = []
-    for (first, rules, default), end in zip(parts, ends, strict=True):
-        passes = bool(rules) or default.name in ("allow", "log")
-        found.append(1 + passes * (bisect_left(known, end) - bisect_left(known, first)))
+    for (first, chain), end in zip(parts, ends, strict=True):
+        inside = bisect_left(known, end) - bisect_left(known, first)
+        found.append(1 + may_pass(chain) * inside)
     return found
 
 
@@ -290,9 +332,9 @@ def tree(code: Code, parts: list[Run], sums: list[int], first: int, last: int) -
     found = exceptions(parts, first, last)
     if found:
         common, others = found
-        label = decision(code, *common[1:])
-        for number, rules, default in reversed(others):
-            label = code.branch(JEQ, number, decision(code, rules, default), label)
+        label = decision(code, common[1])
+        for number, chain in reversed(others):
+            label = code.branch(JEQ, number, decision(code, chain), label)
         return label
     middle = half(sums, first, last)
     right = tree(code, parts, sums, middle, last)
@@ -300,22 +342,48 @@ def tree(code: Code, parts: list[Run], sums: list[int], first: int, last: int) -
     return code.branch(JGE, parts[middle][0], right, left)
 
 
-@lru_cache(maxsize=64)
-def assemble(layer: Layer, arch: str) -> bytes:
-    """The program for a machine: an array of struct sock_filter.
-
-    Raises: PolicyError for an architecture that no table knows, or a program that is too long.
-    """
-    if arch not in AUDIT_ARCH:
-        raise PolicyError(f"no table of system calls for {arch}; there are {', '.join(AUDIT_ARCH)}")
-    code = Code()
-    refused = code.result(KILL_PROCESS)
-    for each in (*(other for other in layer.arches if other != arch), arch):
+def further(layers: tuple[Layer, ...], arch: str) -> list[str]:
+    """The other ABIs that every layer lets in. Raises: PolicyError for one without a table."""
+    for each in (arch, *(other for layer in layers for other in layer.arches)):
         if each not in AUDIT_ARCH:
-            raise PolicyError(f"no table of system calls for {each}")
-        parts = runs(layer, each)
+            raise PolicyError(
+                f"no table of system calls for {each}; there are {', '.join(AUDIT_ARCH)}"
+            )
+    rest = layers[1:]
+    shared = [each for each in layers[0].arches if all(each in layer.arches for layer in rest)]
+    return [each for each in shared if each != arch]
+
+
+@lru_cache(maxsize=64)
+def join(
+    layers: tuple[Layer, ...],
+    arch: str,
+    first: tuple[Rule, ...] = (),
+    foreign: Action = KILL_PROCESS,
+) -> bytes:
+    """One program: each layer in turn; the first answer other than ALLOW is the answer.
+
+    Args:
+        layers: at least one; an ABI that one of them doesn't let in is foreign.
+        first: what is asked before all layers, in this order; what such a rule says is final.
+        foreign: what calls of other ABIs get, x32's among them.
+
+    Raises: PolicyError, as `assemble`.
+    """
+    code = Code()
+    refused = code.result(foreign)
+    for each in (*further(layers, arch), arch):
+        parts = runs(layers, each, first, foreign)
         sums = list(accumulate(weights(parts, each), initial=0))
         start = code.load(OFFSET_NR, tree(code, parts, sums, 0, len(parts)))
         refused = code.branch(JEQ, AUDIT_ARCH[each], start, refused)
     code.load(OFFSET_ARCH, refused)
     return code.bytes()
+
+
+def assemble(layer: Layer, arch: str) -> bytes:
+    """The program for a machine: an array of struct sock_filter.
+
+    Raises: PolicyError for an architecture that no table knows, or a program that is too long.
+    """
+    return join((layer,), arch)

@@ -16,7 +16,7 @@ from isolate.policy.namespace import Namespace
 from isolate.policy.network import Network
 from isolate.policy.policy import Policy
 
-__all__ = ["PLACEHOLDER", "lines_of", "lower", "lower_box", "stacks"]
+__all__ = ["PLACEHOLDER", "lines_of", "lower", "lower_box", "lower_first", "stacks"]
 
 HINT = "boot with apparmor=1 security=apparmor"
 # A temporary profile's name in a plan, which is made once for many boxes; `supervise` puts in the
@@ -104,13 +104,39 @@ def lower_box(wanted: AppArmorProfile, draft: Draft) -> None:
     draft.promise("apparmor", f"{wanted.name or 'a profile of the box alone'} ({wanted.mode})")
 
 
+def in_force(draft: Draft) -> bool:
+    """Whether the parent's step is in the draft."""
+    return any(step.kind == "apparmor" for step in draft.steps)
+
+
+def is_stacked(wanted: AppArmorProfile, draft: Draft) -> bool:
+    """Whether this policy's programs, and with them its first process, stack."""
+    identity = draft.policy.get(Identity)
+    return stacks(wanted, draft.host, bool(identity and identity.no_new_privs))
+
+
+def lower_first(wanted: AppArmorProfile, draft: Draft) -> None:
+    """The last op of a set-up: the box's first process goes into the profile (docs/adr/0018).
+
+    Without a pid namespace the first process is isolate-init, which has to stay outside.
+    """
+    if not in_force(draft) or not draft.new("pid"):
+        return
+    name = wanted.name or PLACEHOLDER
+    stack = is_stacked(wanted, draft)
+    verb = "stack" if stack else "changeprofile"
+    seen = None if stack else encoded(f"{name} ({wanted.mode})")
+    draft.op(
+        OpCode.STEWARD, Phase.ROOT, f"put the first process into the AppArmor profile {name}",
+        wanted, encoded(f"{verb} {name}"), seen,
+    )  # fmt: skip
+
+
 def lower(wanted: AppArmorProfile, draft: Draft) -> None:
     """The op of each program, before no_new_privs and Landlock; the box's step is in the draft."""
-    if not any(step.kind == "apparmor" for step in draft.steps):
+    if not in_force(draft):
         return
-    identity = draft.policy.get(Identity)
-    stack = stacks(wanted, draft.host, bool(identity and identity.no_new_privs))
-    verb, name = "stack" if stack else "exec", wanted.name or PLACEHOLDER
+    verb, name = "stack" if is_stacked(wanted, draft) else "exec", wanted.name or PLACEHOLDER
     draft.op(
         OpCode.APPARMOR, Phase.LSM, f"enter the AppArmor profile {name} at exec", wanted,
         encoded(f"{verb} {name}"), encoded(f"{name} ({wanted.mode})"),

@@ -3,23 +3,22 @@
 
 The kernel takes the strictest answer of all filters, lets one of them have a listener, and treats
 errno as stricter than notify. So every refusal that is to be reported has to come, as notify, from
-one program: the layers' programs one after the other, each going on to the next where it allows.
+one program, which asks layer after layer at the leaves of one search for the number.
 """
 
 from __future__ import annotations
 
-import struct
 from functools import lru_cache
 
 from attrs import evolve, frozen
 
 from isolate.abi.syscalls import AUDIT_ARCH, numbers
 from isolate.errors import PolicyError
-from isolate.plan.bpf.assemble import JA, JEQ, LD_W_ABS, MAX_INSTRUCTIONS, RET, RETURNS, assemble
+from isolate.plan.bpf.assemble import JEQ, MAX_INSTRUCTIONS, OFFSET_NR, Code, assemble, join
 from isolate.plan.bpf.evaluate import outcomes
 from isolate.policy.handlers import NOTIFY
-from isolate.policy.rules import ALLOW, Action, Arg, Errno, Layer, Rule
-from isolate.policy.seccomp import SeccompFilter
+from isolate.policy.rules import ALLOW, KILL_PROCESS, Action, Arg, Errno, Layer, Rule
+from isolate.policy.seccomp import EVERYTHING, SeccompFilter
 
 __all__ = ["DOORS", "Listening", "listening", "plain"]
 
@@ -34,6 +33,7 @@ NOISE = frozenset("mbind set_mempolicy set_mempolicy_home_node rseq set_robust_l
 QUIET_ERRNO = Errno("ENOSYS")  # "this kernel is older": programs fall back, nobody is refused
 NEVER = ("kill_thread", "trap")  # no supervisor can do these: such filters stay with the kernel
 EPERM = Errno("EPERM")
+OPEN = Layer((), ALLOW)
 
 
 @frozen
@@ -99,36 +99,32 @@ def kernels(layer: Layer, kernel_kills: bool) -> Layer | None:
     return mapped(layer, lambda action, _: action if action.name in kept else ALLOW)
 
 
-def one_after_the_other(programs: list[bytes]) -> bytes:
-    """One program: where one allows the next goes on; any other answer is the answer."""
-    joined = b""
-    allow = struct.pack("=HBBI", RET, 0, 0, RETURNS["allow"])
-    for program in programs[:-1]:
-        count = len(program) // SIZE
-        for i in range(count):
-            part = program[i * SIZE : (i + 1) * SIZE]
-            joined += struct.pack("=HBBI", JA, 0, 0, count - i - 1) if part == allow else part
-    joined += programs[-1]
-    return joined
-
-
-def doorway(doors: int, arch: str, answer: int) -> bytes:
-    """Instructions before a program: calls of set-up that carry the key get an answer at once."""
-    code = b""
-    for name, (bit, arg) in DOORS.items():
-        if doors & bit:
-            code += struct.pack("=HBBI", LD_W_ABS, 0, 0, 0)
-            code += struct.pack("=HBBI", JEQ, 0, 3, numbers(arch)[name])
-            code += struct.pack("=HBBI", LD_W_ABS, 0, 0, UPPER + 8 * arg)
-            code += struct.pack("=HBBI", JEQ, 0, 1, DOOR)
-            code += struct.pack("=HBBI", RET, 0, 0, answer)
-    return code
+def doorways(doors: int) -> tuple[Rule, ...]:
+    """What lets the calls of set-up pass that carry the key."""
+    return tuple(
+        Rule(name, ALLOW, (Arg(arg, mask=0xFFFFFFFF << 32) == DOOR << 32,), "the launch's own")
+        for name, (bit, arg) in DOORS.items()
+        if doors & bit
+    )
 
 
 def seal(doors: int, arch: str) -> bytes:
-    """The last filter: the key opens nothing any more."""
-    refused = RETURNS["errno"] | EPERM.data
-    return doorway(doors, arch, refused) + struct.pack("=HBBI", RET, 0, 0, RETURNS["allow"])
+    """The last filter: the key opens nothing any more. Other calls cost it three to five steps.
+
+    It asks for no architecture: the upper halves of another's arguments are zero.
+    """
+    code = Code()
+    refused, allowed = code.result(EPERM), code.result(ALLOW)
+    asked = {}
+    for name, (bit, arg) in DOORS.items():
+        if doors & bit:
+            test = code.branch(JEQ, DOOR, refused, allowed)
+            asked[numbers(arch)[name]] = code.load(UPPER + 8 * arg, test)
+    label = allowed
+    for number, with_key in asked.items():
+        label = code.branch(JEQ, number, with_key, label)
+    code.load(OFFSET_NR, label)
+    return code.bytes()
 
 
 def answers(program: bytes, arch: str, call: str, key: int = 0) -> set[str]:
@@ -156,16 +152,14 @@ def prove(found: Listening, arch: str) -> None:
             raise PolicyError(f"the launch's way for {call} would stay open")
 
 
-def guard(arches: tuple[str, ...]) -> Layer:
-    """No second listener, not even in the moment when ours is closed since the host has died: it
-    could let refused calls go on. While ours is open the kernel says EBUSY by itself."""
-    flag = Arg(1, width=32) & FLAG_NEW_LISTENER
-    return Layer(
-        (Rule("seccomp", Errno("EBUSY"), (flag == FLAG_NEW_LISTENER,)),),
-        ALLOW,
-        arches=arches,
-        name="one listener",
-    )
+# No second listener, not even in the moment when ours is closed since the host has died: it could
+# let refused calls go on. While ours is open the kernel says EBUSY by itself.
+GUARD = Rule(
+    "seccomp",
+    Errno("EBUSY"),
+    (Arg(1, width=32, mask=FLAG_NEW_LISTENER) == FLAG_NEW_LISTENER,),
+    "one listener a program",
+)
 
 
 @lru_cache(maxsize=64)
@@ -178,23 +172,22 @@ def listening(wanted: SeccompFilter, arch: str) -> Listening:
     kernel_kills = any(actions(layer) & set(NEVER) for layer in layers)
     later_first = layers[::-1]  # as the kernel has it; but who kills is asked before all
     order = sorted(later_first, key=lambda layer: "kill_process" not in actions(layer))
-    arches = tuple({each: None for layer in layers for each in layer.arches})
-    parts = [guard(arches), *(told(layer, wanted.silent, kernel_kills) for layer in order)]
-    main = one_after_the_other([assemble(part, arch) for part in parts])
-    further = [
-        (layer.name, assemble(part, arch))
-        for layer in layers
-        if (part := kernels(layer, kernel_kills)) is not None
-    ]
+    parts = tuple(told(layer, wanted.silent, kernel_kills) for layer in order)
+    kept = [(layer.name, kernels(layer, kernel_kills)) for layer in layers]
+    rest = [(name, layer) for name, layer in kept if layer is not None]
+    # Who calls by another ABI is ended; the supervisor does it where it can, to tell of the call.
+    kill = KILL_PROCESS if kernel_kills or wanted.silent >= EVERYTHING else NOTIFY
+    main = join(parts or (OPEN,), arch, (GUARD,), kill)
+    programs = [main, *(assemble(layer, arch) for _, layer in rest)]
     doors = 0
     for call, (bit, _) in DOORS.items():
-        programs = [main, *(program for _, program in further)]
         if any(answers(each, arch, call) - {"allow", "log"} for each in programs):
             doors |= bit
+    further = [(name, assemble(layer, arch)) for name, layer in rest]
     if doors:
-        way = doorway(doors, arch, RETURNS["allow"])
-        main = way + main
-        further = [(name, way + program) for name, program in further]
+        ways = doorways(doors)
+        main = join(parts or (OPEN,), arch, (*ways, GUARD), kill)
+        further = [(name, join((layer,), arch, ways)) for name, layer in rest]
         further.append(("the seal", seal(doors, arch)))
     found = Listening(
         main, tuple(further), doors, tuple(assemble(layer, arch) for layer in wanted.layers)
