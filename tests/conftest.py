@@ -8,6 +8,7 @@ import faulthandler
 import glob
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -126,6 +127,11 @@ def pytest_runtest_setup(item):
             if feature in MUST:
                 pytest.fail(f"{feature} is missing, and ISOLATE_MUST_WORK names it")
             pytest.skip(f"needs {feature}")
+
+
+# Started in the background of a shell we ignore SIGINT, and what we start would: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
