@@ -24,7 +24,7 @@ from isolate.plan.compile import compile_program
 from isolate.policy import ambient
 from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
-from isolate.running import caller_fd, limits_with, refuse
+from isolate.running import caller_fd, checked_streams, limits_with, refuse
 from isolate.supervise.interrupts import whole
 from isolate.supervise.launch import Session
 from isolate.supervise.meter import Meter, baseline
@@ -159,6 +159,7 @@ class Popen(subprocess.Popen[Any]):
         self.size = checked_pty(pty)
         if self.size is not None:
             no_other_streams(stdin, stdout, stderr, options)
+        checked_streams(stdin, stdout, stderr, *pass_fds)
         stdin = subprocess.DEVNULL if stdin is None else stdin
         super().__init__(
             args, bufsize, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, **options
