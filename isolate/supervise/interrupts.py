@@ -9,8 +9,8 @@ anything done; what came meanwhile arrives when the verb is over.
 
 from __future__ import annotations
 
-import _thread
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -59,15 +59,28 @@ def begin() -> None:
             signal.signal(number, handler)
 
 
+def deliver(waited: list[int], own: dict[int, Any]) -> None:
+    """Call the caller's handlers, each of them whatever another raises.
+
+    Not by interrupt_main: asyncio, which is told by the wakeup descriptor, would hear of it twice.
+    """
+    if waited:
+        try:
+            own[waited[0]](waited[0], sys._getframe())
+        finally:
+            deliver(waited[1:], own)
+
+
 def end() -> None:
     """Put them back, and let come what has waited."""
     waited, STATE.waiting = STATE.waiting, []
+    own = dict(STATE.own)
     STATE.closed = False
-    for number, found in STATE.own.items():
+    for number, found in own.items():
         if signal.getsignal(number) is handler:
             signal.signal(number, found)
-    for number in waited:
-        _thread.interrupt_main(signal.Signals(number))
+    STATE.own = {}
+    deliver(waited, own)
 
 
 class held_back:
@@ -106,7 +119,7 @@ class let_in:
         while STATE.waiting:
             number = STATE.waiting.pop(0)
             try:
-                STATE.own[number](number, None)
+                STATE.own[number](number, sys._getframe())
             except BaseException:
                 STATE.closed = True  # `with` doesn't call __exit__ for this one
                 raise

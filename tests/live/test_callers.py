@@ -34,7 +34,10 @@ def caller(tmp_path):
         done = subprocess.run(
             argv, env=merged, capture_output=True, timeout=110, check=False, **options
         )
-        return result.read_text() if result.exists() else done.stderr.decode()
+        if not result.exists():
+            return done.stderr.decode()
+        result.chmod(0o600)  # the caller's umask may have left us nothing
+        return result.read_text()
 
     return start
 

@@ -2,6 +2,7 @@
 # ruff: noqa: PT012  what raises is the end of a block
 """What holds signals back: nothing raises inside, all comes later, handlers stay their own."""
 
+import asyncio
 import contextvars
 import signal
 import threading
@@ -72,6 +73,32 @@ def test_each_kind_comes():
     assert sorted(came) == sorted(interrupts.SIGNALS)
     for number in interrupts.SIGNALS:
         signal.signal(number, raising)
+
+
+def test_one_that_raises_does_not_swallow_the_others():
+    came = []
+    signal.signal(signal.SIGTERM, lambda number, frame: came.append((number, frame is not None)))
+    with pytest.raises(Came), held_back():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert came == [(signal.SIGTERM, True)]
+    signal.signal(signal.SIGTERM, raising)
+
+
+def test_asyncio_hears_of_a_signal_once():
+    came = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, came.append, 1)
+        with held_back():
+            signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.05)
+        loop.remove_signal_handler(signal.SIGTERM)
+
+    asyncio.run(main())
+    signal.signal(signal.SIGTERM, raising)
+    assert came == [1]
 
 
 def test_inner_ones_hold_until_the_outermost_ends():
