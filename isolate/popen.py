@@ -364,8 +364,9 @@ def passed_on(
     """A pipe of the box's own, and where it leads: the caller's stream, or the pipe of a PIPE
     whose bytes have to be counted; that one may be left full when the program has ended."""
     target = write_fd if write_fd >= 0 else caller_fd(name)
-    copy = os.dup(target)
-    ours.callback(os.close, copy)
+    copy = os.dup(target) if target >= 0 else -1  # no stream of ours: then it goes nowhere
+    if copy >= 0:
+        ours.callback(os.close, copy)
     box_read, box_write = os.pipe2(os.O_CLOEXEC)
     ours.callback(os.close, box_read)
     theirs.callback(os.close, box_write)

@@ -56,7 +56,7 @@ def failing(folder, name, number, tests=(), more=()):
     try:
         yield
     finally:
-        for fd in (start.SHARED.host_fd, start.SHARED.init_fd, start.SHARED.null_fd):
+        for fd in start.SHARED.opened:
             if fd >= 0:
                 os.close(fd)
         native.INIT_PATH, start.SHARED = old_path, old_shared
