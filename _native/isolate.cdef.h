@@ -277,7 +277,7 @@ struct iso_notify *iso_notify_open(const void *const *programs, const uint32_t *
 void iso_notify_shut(struct iso_notify *n);
 /* Shut, and free; nobody may use it any more. */
 void iso_notify_close(struct iso_notify *n);
-/* Take over a socket on which a listener will come.  0 or -errno. */
+/* Take over a socket on which a listener will come.  0, or -errno: it stays the caller's. */
 int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag);
 int iso_notify_wake(struct iso_notify *n);
 /* Serve until there is something to tell: ISO_TOLD_*, or -errno. */

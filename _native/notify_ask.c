@@ -117,10 +117,13 @@ int iso_notify_add(struct iso_notify *n, int32_t sock, uint32_t tag)
 		n->listeners = more;
 		n->room = room;
 	}
-	n->listeners[n->n_listeners++] = (struct iso_listener){
+	n->listeners[n->n_listeners] = (struct iso_listener){
 		.fd = sock, .is_socket = 1, .tag = tag};
+	int r = nudge(n);
+	if (r == 0) /* else nobody would look at it: it stays the caller's */
+		n->n_listeners++;
 	pthread_mutex_unlock(&n->lock);
-	return nudge(n);
+	return r;
 }
 
 int iso_notify_counts(struct iso_notify *n, uint32_t tag, uint64_t *counts)

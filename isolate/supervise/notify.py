@@ -184,14 +184,20 @@ class Supervisor:
     def listen(self) -> tuple[Any, Log]:
         """A socket for one program's listener, and its log. The socket is the caller's to close."""
         ours, theirs = socket_pair()
-        with self.lock:
-            if len(self.logs) >= self.sweep_at:
-                self.sweep()
-            self.tags += 1
-            log = self.logs[self.tags] = Log(self.notifier, self.tags)
-            self.notifier.add(ours.detach(), log.tag)
-            if self.thread is None:
-                self.thread = start_thread("isolate-notify", self.run)
+        try:
+            with self.lock:
+                if self.thread is None:
+                    self.thread = start_thread("isolate-notify", self.run)
+                if len(self.logs) >= self.sweep_at:
+                    self.sweep()
+                self.tags += 1
+                log = self.logs[self.tags] = Log(self.notifier, self.tags)
+                self.notifier.add(ours.fileno(), log.tag)
+                ours.detach()  # the notifier's from now on
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
         return theirs, log
 
     def run(self) -> None:
