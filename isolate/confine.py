@@ -26,6 +26,7 @@ from isolate.plan.lower import landlock, seccomp
 from isolate.plan.lower.draft import Draft
 from isolate.plan.lower.seccomp_notify import plain
 from isolate.plan.model import Guarantee, Op
+from isolate.policy import ambient
 from isolate.policy.capabilities import CapabilitySet
 from isolate.policy.landlock import Landlock
 from isolate.policy.policy import Policy
@@ -172,7 +173,9 @@ def confine(*primitives: Any, weaken: Any = ()) -> tuple[Guarantee, ...]:
     """
     policy = Policy(*primitives, weaken=weaken)
     checked(policy)
-    ops, guarantees = lowered(policy, probe())
+    with ambient.outside():  # under a filter it asks in a copy of this process
+        host = probe()
+    ops, guarantees = lowered(policy, host)
     refuse_threads(policy)
     blob = encode(ops)
     try:

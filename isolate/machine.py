@@ -13,6 +13,7 @@ from attrs import evolve
 
 from isolate.host.facts import Host
 from isolate.host.probe import probe, probe_python
+from isolate.policy import ambient
 
 __all__ = ["machine", "this_host"]
 
@@ -20,7 +21,8 @@ __all__ = ["machine", "this_host"]
 @lru_cache(maxsize=4)
 def machine(euid: int) -> Host:
     """Facts that don't change while we run."""
-    return probe()
+    with ambient.outside():  # under a filter it asks in a copy of this process
+        return probe()
 
 
 HOST_SECONDS = 1.0  # a link of the interpreter's that is changed shows after that long at most

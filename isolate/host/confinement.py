@@ -2,23 +2,21 @@
 """What an outer container keeps from us: its seccomp filter, its masks on /proc, its few ids.
 
 Reads files, and, only where a filter is in force, makes system calls whose arguments no kernel
-takes: a kernel refuses them with an errno of its own, a filter with another one.
+takes, in a copy of this process (asking.py): a kernel refuses them with an errno of its own, a
+filter with another one, or by death.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import os
-import re
 import signal
 
 from isolate.abi.caps import CAPABILITIES
 from isolate.abi.flags import CLONE_NEWNET, CLONE_NEWUSER
 from isolate.abi.syscalls import numbers
+from isolate.host import asking
 
 __all__ = [
-    "filtered",
     "has_cap",
     "id_range",
     "ids_why",
@@ -31,8 +29,6 @@ ALL_IDS = (0, 0, (1 << 32) - 1)
 OWN_RANGE = (1 << 30, (1 << 31) - 64)  # where nobody's accounts and subordinate ids are
 LEAST_IDS = 4096  # below that a container's own users and a box's ids would meet
 CLONE_FS = 0x200
-PR_GET_SECCOMP = 21
-MODE_FILTER = 2
 BAD = (1 << 31) | 1
 # Permanently empty directories of procfs: what is mounted there hides nothing
 # (fs/namespace.c, mnt_already_visible).
@@ -52,51 +48,39 @@ HARMLESS: dict[str, tuple[tuple[int, ...], int]] = {
 }
 
 
-def status_field(status: str, name: str) -> str:
-    """One line's value of /proc/PID/status, empty if absent."""
-    match = re.search(rf"^{name}:\s*(\S+)", status, re.MULTILINE)
-    return match[1] if match else ""
-
-
 def has_cap(status: str, name: str) -> bool:
     """Whether a capability is in the effective set."""
-    return bool(int(status_field(status, "CapEff") or "0", 16) >> CAPABILITIES[name] & 1)
+    return bool(int(asking.status_field(status, "CapEff") or "0", 16) >> CAPABILITIES[name] & 1)
 
 
-def filtered() -> bool:
-    """Whether a seccomp filter is in force; prctl(2) tells it without a /proc."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    return int(libc.prctl(PR_GET_SECCOMP, 0, 0, 0, 0)) == MODE_FILTER
+def refused_calls(arch: str, filtered: bool | None = None) -> tuple[str, ...]:
+    """Calls that the filter in force refuses, or kills for; none without a filter.
 
-
-def call_errno(number: int, args: tuple[int, ...]) -> int:
-    """The errno of a call that is not expected to work, 0 if it did."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    result = int(libc.syscall(ctypes.c_long(number), *(ctypes.c_long(each) for each in args)))
-    if result >= 0:
-        return 0
-    return ctypes.get_errno()
-
-
-def refused_calls(arch: str) -> tuple[str, ...]:
-    """Calls that the filter in force refuses; none without a filter. Args: uname's machine."""
-    if not filtered():
+    Args:
+        arch: uname's machine.
+        filtered: whether there is one; None looks.
+    """
+    if not (asking.is_filtered() if filtered is None else filtered):
         return ()
     try:
         table = numbers(arch)
     except KeyError:
         return ()
-    found = []
-    me = os.getpid()
-    for name, (args, expected) in HARMLESS.items():
-        told = call_errno(table[name], args)
-        if os.getpid() != me:  # a kernel that isn't Linux may have taken it for a fork
-            os._exit(0)
-        # A kernel without keys has nothing to refuse.
-        if told not in (0, expected) and not (name == "keyctl" and told == errno.ENOSYS):
-            found.append(name)
-    return tuple(found)
+    calls = [(table[name], *args) for name, (args, _) in HARMLESS.items()]
+    told = asking.answers(calls, filtered=True)
+    return tuple(
+        name
+        for (name, (_, expected)), answer in zip(HARMLESS.items(), told, strict=True)
+        if is_refusal(name, answer, expected)
+    )
+
+
+def is_refusal(name: str, answer: int | None, expected: int) -> bool:
+    """Whether an answer is a filter's: the kernel's own is `expected`."""
+    if answer is None:
+        return True
+    # A kernel without keys has nothing to refuse.
+    return -answer != expected and answer < 0 and (name, -answer) != ("keyctl", errno.ENOSYS)
 
 
 def proc_why(mountinfo: str) -> str:

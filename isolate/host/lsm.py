@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from pathlib import Path
 
 from isolate.abi.landlock import NR_CREATE_RULESET, VERSION_FLAG
+from isolate.host import asking
 
 __all__ = ["apparmor", "landlock"]
 
@@ -23,16 +23,12 @@ REASONS = {
 
 def landlock() -> tuple[int, str]:
     """(ABI level, why it is 0), as landlock_create_ruleset(2) tells it; nothing is created."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    level = libc.syscall(
-        ctypes.c_long(NR_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint32(VERSION_FLAG)
-    )
-    if level > 0:
-        return int(level), ""
-    number = ctypes.get_errno()
-    why = REASONS.get(number, f"landlock_create_ruleset: {os.strerror(number)}")
-    return 0, why
+    [answer] = asking.answers([(NR_CREATE_RULESET, 0, 0, VERSION_FLAG)])
+    if answer is None:
+        return 0, "a seccomp filter around this process kills for landlock_create_ruleset"
+    if answer > 0:
+        return answer, ""
+    return 0, REASONS.get(-answer, f"landlock_create_ruleset: {os.strerror(-answer)}")
 
 
 def apparmor() -> tuple[str, str]:

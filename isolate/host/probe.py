@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from isolate.host import confinement, lsm
+from isolate.host import asking, confinement, lsm
 from isolate.host.cgroups import probe_cgroup
 from isolate.host.facts import Host, PythonFacts
 from isolate.host.seccomp import probe_flags
@@ -131,7 +131,8 @@ def probe() -> Host:
     major, minor = (int(part) for part in re.findall(r"\d+", uname.release)[:2])
     status = read("/proc/self/status") or ""
     uid_map, gid_map = read("/proc/self/uid_map") or "", read("/proc/self/gid_map") or ""
-    refused = confinement.refused_calls(uname.machine)
+    filtered = asking.is_filtered()
+    refused = confinement.refused_calls(uname.machine, filtered)
     root = os.geteuid() == 0
     ids_why = confinement.ids_why(status, uid_map, gid_map) if root else ""
     usable, why = user_namespace_fact(refused, status, own_ids=not ids_why)
@@ -152,7 +153,7 @@ def probe() -> Host:
         seccomp_flags=flags,
         seccomp_why=no_listener,
         root_entries=tuple(found for path in paths if (found := entry(path))),
-        filtered=confinement.filtered(),
+        filtered=filtered,
         refused=refused,
         proc_why=confinement.proc_why(read("/proc/self/mountinfo") or ""),
         ids_why=ids_why,

@@ -7,9 +7,9 @@ import ctypes
 import errno
 import os
 import struct
-import threading
 
 from isolate.abi.syscalls import numbers
+from isolate.host import asking
 
 __all__ = ["probe_flags"]
 
@@ -26,51 +26,30 @@ ALLOW = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
 NESTED = "a filter that this process is under has a listener already; there can be one only"
 
 
-def call(flags: int, program: object) -> tuple[int, int]:
-    """seccomp(SET_MODE_FILTER): (result, errno)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    number = numbers(os.uname().machine)["seccomp"]
-    result = libc.syscall(
-        ctypes.c_long(number), ctypes.c_ulong(SET_MODE_FILTER), ctypes.c_ulong(flags), program
-    )
-    return int(result), ctypes.get_errno()
+def try_listener(seccomp: int, prctl: int) -> str:
+    """Install a filter that allows everything, with a listener, in a copy of this process.
 
-
-def is_filtered(status: str) -> bool:
-    """Whether this process is under a filter, by /proc/self/status."""
-    for line in status.splitlines():
-        if line.startswith("Seccomp:"):
-            return line.split()[1] != "0"
-    return False
-
-
-def try_listener() -> str:
-    """Install a filter that allows everything, with a listener, on a thread that ends then.
-
-    Nothing else shows whether a filter above has a listener. Only for that thread: filters and
-    no_new_privs are per thread. Returns: why it failed; empty if it did not.
+    Nothing else shows whether a filter above has a listener. Returns: why it failed; empty if it
+    did not.
     """
-    told: list[str] = []
-
-    def attempt() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            told.append(f"no_new_privs can't be set: {os.strerror(ctypes.get_errno())}")
-            return
-        code = ctypes.create_string_buffer(ALLOW, len(ALLOW))
-        program = struct.pack("@HP", 1, ctypes.addressof(code))
-        fd, error = call(NEW_LISTENER, ctypes.create_string_buffer(program, len(program)))
-        if fd >= 0:
-            os.close(fd)
-            told.append("")
-        else:
-            told.append(NESTED if error == errno.EBUSY else f"no listener: {os.strerror(error)}")
-
-    thread = threading.Thread(target=attempt, name="isolate-probe")
-    thread.start()
-    thread.join()
-    return told[0] if told else "the probe of a listener failed"
+    code = ctypes.create_string_buffer(ALLOW, len(ALLOW))
+    text = struct.pack("@HP", 1, ctypes.addressof(code))
+    program = ctypes.create_string_buffer(text, len(text))
+    privs, fd = asking.answers(
+        [
+            (prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            (seccomp, SET_MODE_FILTER, NEW_LISTENER, program),
+        ],
+        filtered=True,
+    )
+    if privs is None or privs < 0:
+        why = "a filter above kills for it" if privs is None else os.strerror(-privs)
+        return f"no_new_privs can't be set: {why}"
+    if fd is None:
+        return "no listener: a filter above kills for it"
+    if fd >= 0:
+        return ""
+    return NESTED if fd == -errno.EBUSY else f"no listener: {os.strerror(-fd)}"
 
 
 def probe_flags(status: str) -> tuple[tuple[str, ...], str]:
@@ -78,12 +57,17 @@ def probe_flags(status: str) -> tuple[tuple[str, ...], str]:
 
     With no program the kernel says EFAULT for flags that it knows, EINVAL for others.
     """
-    if os.uname().machine not in ("x86_64", "aarch64", "riscv64"):
+    machine = os.uname().machine
+    if machine not in ("x86_64", "aarch64", "riscv64"):
         return (), "there is no table of system calls for this machine"
-    known = [name for name, flag in FLAGS.items() if call(flag, None)[1] == errno.EFAULT]
+    table = numbers(machine)
+    filtered = asking.is_filtered(status)
+    calls = [(table["seccomp"], SET_MODE_FILTER, flag, 0) for flag in FLAGS.values()]
+    told = zip(FLAGS, asking.answers(calls, filtered), strict=True)
+    known = [name for name, answer in told if answer == -errno.EFAULT]
     if "new_listener" not in known:
         return tuple(known), "the kernel, or a filter above, knows no listeners"
-    why = try_listener() if is_filtered(status) else ""
+    why = try_listener(table["seccomp"], table["prctl"]) if filtered else ""
     if why:
         known = [name for name in known if name not in ("new_listener", "wait_killable_recv")]
     return tuple(known), why
