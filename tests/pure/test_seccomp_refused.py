@@ -133,7 +133,7 @@ def test_a_value_that_can_not_be_shown_is_told_all_the_same():
             raise RuntimeError
 
     assert "Odd instance" in refused({"defaultAction": Odd()})
-    assert "<int: ValueError>" in refused({"defaultAction": 10**5000})
+    assert "<int" in refused({"defaultAction": 10**5000})
 
 
 def test_a_profile_of_too_many_entries_is_refused():
