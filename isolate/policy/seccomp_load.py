@@ -162,8 +162,8 @@ def action_of(reader: Reader, name: Any, at: str, code: int | None) -> Action | 
     """An action; None after noting a mistake. ERRNO without a number is EPERM, as in runc."""
     if not isinstance(name, str) or name not in ACTIONS:
         why = REFUSED_ACTIONS.get(name) if isinstance(name, str) else None
-        known = f"there are: {', '.join(ACTIONS)}"
-        reader.wrong(at, f"{show(name)} is refused: {why}" if why else f"no action; {known}")
+        fault = f"is refused: {why}" if why else f"is no action; there are: {', '.join(ACTIONS)}"
+        reader.wrong(at, f"{show(name)} {fault}")
         return None
     if ACTIONS[name] == "errno":
         return Action("errno", errno_names.EPERM if code is None else min(code, MAX_ERRNO))
