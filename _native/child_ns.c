@@ -57,8 +57,11 @@ long op_reborn(struct iso_ctx *ctx, const struct iso_op *op)
 		return pid;
 	if (pid == 0) /* the second life; orphans come to us again, which clone doesn't pass on */
 		return sys(prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-	/* Untold, the new one is nobody's: the caller closes its socket, at which it ends. */
 	long r = send_fd(sock, pidfd);
+	if (r < 0) { /* untold, the new one is nobody's */
+		(void)sys(pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+		return r;
+	}
 	for (;;)
-		(void)sys(exit_group, r < 0 ? 1 : 0);
+		(void)sys(exit_group, 0);
 }

@@ -199,14 +199,14 @@ int iso_plan_check(const void *blob, size_t size, uint32_t *where);
  * 0 or -errno of clone; failures of ops come as iso_fail records on the plan's pipe. */
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out);
-
 /* The same, entering several namespaces first: ISO_PLACES fds by place, -1 for none. */
 #define ISO_SPACE_NET    0
 #define ISO_SPACE_IPC    1
 #define ISO_SPACE_MOUNT  2
 #define ISO_SPACES       3
 #define ISO_SPACE_CGROUP 3 /* the directory of a v2 cgroup, that the process is born in */
-#define ISO_PLACES       4
+#define ISO_PLACE_KEEP   4 /* 0, or: leave all descriptors from here up out of its table */
+#define ISO_PLACES       5
 int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 		 int32_t shares_memory, const int32_t *spaces, struct iso_spawned *out);
 

@@ -5,7 +5,9 @@
 #include "child.h"
 #include "spawn.h"
 
+#include <linux/close_range.h>
 #include <linux/sched.h>
+#include <linux/wait.h>
 #include <asm/signal.h>
 
 #define ISO_CHILD_STACK 24576
@@ -19,12 +21,18 @@ struct start {
 	char *stack;
 	const int32_t *spaces; /* ISO_SPACE_*: what to enter first, -1: nothing */
 	int32_t entered;
-	long result; /* of start_entered's clone */
+	uint32_t keep; /* of our table of descriptors; 0: a copy of all */
+	long unshared; /* what came of that */
+	long result;   /* of start_entered's clone */
 };
 
 static void child_entry(void *arg)
 {
 	struct start *start = arg;
+	if (start->keep)
+		start->unshared = sys(close_range, start->keep, ~0u, (uint32_t)CLOSE_RANGE_UNSHARE);
+	while (start->unshared < 0) /* the table is still our parent's: touch nothing */
+		(void)sys(exit_group, 126);
 	iso_child_main(&start->ctx);
 }
 
@@ -158,10 +166,41 @@ static int enters_any(const int32_t *spaces)
 	return 0;
 }
 
+/* Start it in one of the three ways: its pid, or -errno. */
+static long start_once(struct start *start, int shares_memory)
+{
+	start->entered = !enters_any(start->spaces);
+	if (!shares_memory)
+		return start_copied(start);
+	return start->entered ? start_shared(start) : start_entered(start);
+}
+
+/* A caller with ten thousand descriptors would have them all copied, and closed again at exec.  So
+ * the child begins in our table, and takes a copy of its lower end; where that is refused (a
+ * container's filter), of all. */
+static long start_process(struct start *start, int shares_memory)
+{
+	if (start->keep)
+		start->args.flags |= CLONE_FILES;
+	long r = start_once(start, shares_memory);
+	if (r < 0 || start->unshared >= 0)
+		return r;
+	int32_t *pidfd = (int32_t *)(uintptr_t)start->args.pidfd;
+	long reaped = sys(waitid, P_PIDFD, *pidfd, NULL, WEXITED, NULL);
+	(void)sys(close, *pidfd);
+	*pidfd = -1;
+	if (reaped < 0 && reaped != -ECHILD) /* SIGCHLD is ignored: it reaps itself */
+		return reaped;
+	start->args.flags &= ~CLONE_FILES;
+	start->keep = 0;
+	start->unshared = 0;
+	return start_once(start, shares_memory);
+}
+
 int iso_spawn(void *blob, size_t size, const int32_t *slots, uint32_t n_slots,
 	      int32_t shares_memory, int32_t mount_ns, struct iso_spawned *out)
 {
-	const int32_t spaces[ISO_PLACES] = {-1, -1, mount_ns, -1};
+	const int32_t spaces[ISO_PLACES] = {-1, -1, mount_ns, -1, 0};
 	return iso_spawn_in(blob, size, slots, n_slots, shares_memory, spaces, out);
 }
 
@@ -177,11 +216,14 @@ int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots
 
 	if (iso_plan_check(blob, size, &where) < 0 || plan->n_slots != n_slots)
 		return -EINVAL;
-	int enters = enters_any(spaces);
-	if (enters && !shares_memory)
+	int32_t keep = spaces[ISO_PLACE_KEEP];
+	if ((enters_any(spaces) || keep) && !shares_memory)
 		return -EINVAL;
-	for (uint32_t i = 0; i < n_slots; i++)
+	for (uint32_t i = 0; i < n_slots; i++) {
+		if (keep && slots[i] >= keep)
+			return -EINVAL;
 		start.fds[i] = slots[i];
+	}
 	iso_ctx_init(&start.ctx, blob, start.fds);
 	start.args = (struct clone_args){
 		.flags = plan->clone_flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -194,14 +236,13 @@ int iso_spawn_in(void *blob, size_t size, const int32_t *slots, uint32_t n_slots
 	}
 	start.stack = stack;
 	start.spaces = spaces;
-	start.entered = !enters;
+	start.keep = (uint32_t)keep;
+	start.unshared = 0;
 	/* No handler of the caller may run in the child, on the caller's memory. */
 	long r = sys(rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof old);
 	if (r < 0)
 		return (int)r;
-	r = !shares_memory ? start_copied(&start)
-	    : enters       ? start_entered(&start)
-			   : start_shared(&start);
+	r = start_process(&start, shares_memory);
 	long mask = sys(rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof old);
 	out->entered = start.entered;
 	if (r < 0)

@@ -4,8 +4,9 @@ is pure."""
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from isolate.host.cgroups import probe_cgroup
 from isolate.host.facts import Host
 from isolate.host.probe import probe
 from isolate.policy import ambient
@@ -101,7 +102,22 @@ def controller(name: str, use: str, host: Host) -> Finding:
         ok=there,
         found=found,
         why="" if there else why,
-        cure="" if there else f'{DELEGATE}; or weaken={{"{name}"}}',
+        cure="" if there else f'{host.cgroup.command or DELEGATE}; or weaken={{"{name}"}}',
+    )
+
+
+def rungs(host: Host) -> tuple[Finding, ...]:
+    """Where a place for cgroups was looked for; one is enough."""
+    cures, usable = dict(host.cgroup.commands), bool(host.cgroup.controllers)
+    return tuple(
+        Finding(
+            name=f"cgroup: {name}",
+            ok=not why,
+            found="no place" if why else "a place for cgroups",
+            why=f"{why} (another rung holds)" if why and usable else why,
+            cure=(cures.get(name) or host.cgroup.command or DELEGATE) if why else "",
+        )
+        for name, why in host.cgroup.rungs
     )
 
 
@@ -113,7 +129,7 @@ def counters(host: Host) -> Finding:
         ok=there,
         found="cpu_time= for all processes together" if there else "cpu_time= by process only",
         why="" if there else host.cgroup.why or "the cpuacct controller is not ours to write",
-        cure="" if there else DELEGATE,
+        cure="" if there else host.cgroup.command or DELEGATE,
     )
 
 
@@ -125,7 +141,7 @@ def freezer(host: Host) -> Finding:
         ok=there,
         found="freeze() and thaw()" if there else "no freeze() and thaw()",
         why="" if there else host.cgroup.why or "the freezer controller is not ours to write",
-        cure="" if there else DELEGATE,
+        cure="" if there else host.cgroup.command or DELEGATE,
     )
 
 
@@ -159,6 +175,7 @@ def examine(host: Host) -> tuple[Finding, ...]:
         kernel(host),
         privilege(host),
         user(host),
+        *rungs(host),
         *(controller(name, use, host) for name, use in CONTROLLERS.items()),
         counters(host),
         freezer(host),
@@ -170,5 +187,5 @@ def examine(host: Host) -> tuple[Finding, ...]:
 def doctor() -> tuple[Finding, ...]:
     """Look at this machine: what can be held here, and what is missing, with reason and cure."""
     with ambient.outside():  # under a filter it asks in a copy of this process
-        host = probe()
+        host = evolve(probe(), cgroup=probe_cgroup(every=True))
     return examine(host)

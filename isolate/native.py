@@ -114,9 +114,12 @@ OURS: Spaces = Spaces()
 
 
 def spawn(
-    blob: bytes, fds: Sequence[int], *, shares_memory: bool, spaces: Spaces = OURS
+    blob: bytes, fds: Sequence[int], *, shares_memory: bool, spaces: Spaces = OURS, keep: int = 0
 ) -> tuple[int, int]:
     """Start a process that runs the plan; returns (pid, pidfd).
+
+    Args:
+        keep: of our descriptors it gets those below that number; 0: all. `fds` have to be below.
 
     Raises: OSError of clone3 or setns. What fails later is told on the plan's record pipe.
     """
@@ -124,7 +127,7 @@ def spawn(
     ffi.memmove(buffer, blob, len(blob))
     out = ffi.new("struct iso_spawned *")
     slots = ffi.new("int32_t[]", list(fds))
-    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup])
+    places = ffi.new("int32_t[]", [spaces.net, spaces.ipc, spaces.mount, spaces.cgroup, keep])
     error = lib.iso_spawn_in(buffer, len(blob), slots, len(fds), int(shares_memory), places, out)
     if error < 0:
         if out.pid > 0:  # it was started, but our signals are blocked still

@@ -24,7 +24,7 @@ from isolate.plan.compile import compile_program
 from isolate.policy import ambient
 from isolate.policy.command import CLEAN_ENV, Command, checked_pty
 from isolate.policy.policy import Policy
-from isolate.running import caller_fd, limits_with, refuse
+from isolate.running import caller_fd, checked_streams, limits_with, refuse
 from isolate.supervise.interrupts import whole
 from isolate.supervise.launch import Session
 from isolate.supervise.meter import Meter, baseline
@@ -159,6 +159,7 @@ class Popen(subprocess.Popen[Any]):
         self.size = checked_pty(pty)
         if self.size is not None:
             no_other_streams(stdin, stdout, stderr, options)
+        checked_streams(stdin, stdout, stderr, *pass_fds)
         stdin = subprocess.DEVNULL if stdin is None else stdin
         super().__init__(
             args, bufsize, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds, **options
@@ -363,8 +364,9 @@ def passed_on(
     """A pipe of the box's own, and where it leads: the caller's stream, or the pipe of a PIPE
     whose bytes have to be counted; that one may be left full when the program has ended."""
     target = write_fd if write_fd >= 0 else caller_fd(name)
-    copy = os.dup(target)
-    ours.callback(os.close, copy)
+    copy = os.dup(target) if target >= 0 else -1  # no stream of ours: then it goes nowhere
+    if copy >= 0:
+        ours.callback(os.close, copy)
     box_read, box_write = os.pipe2(os.O_CLOEXEC)
     ours.callback(os.close, box_read)
     theirs.callback(os.close, box_write)

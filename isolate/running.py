@@ -71,6 +71,9 @@ def timeline_checked(owner: object, attribute: object, value: Any) -> None:
     timeline_interval(value)
 
 
+SPECIAL = (subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL)
+
+
 @frozen(kw_only=True)
 class RunOptions:
     """The arguments of `run`, as `subprocess.run` has them; and `timeline`, see `Completed`."""
@@ -98,6 +101,7 @@ class RunOptions:
         names = [each.name for each in fields(cls)]
         for name in given.keys() - set(names):
             raise PolicyError(f"run has no {name}=; it has {', '.join(names)}")
+        checked_streams(given.get("stdin"), given.get("stdout"), given.get("stderr"))
         return cls(**given)
 
     @property
@@ -148,6 +152,17 @@ def fd_of(target: Any, default: Any) -> int:
     except (OSError, ValueError, AttributeError) as error:
         raise PolicyError(f"{target!r} is not an open file or descriptor: {error}") from error
     return int(fd)
+
+
+def checked_streams(*targets: Any) -> None:
+    """Before anything of ours is opened: a closed descriptor's number would be given to that, and
+    the program would get it.
+
+    Raises: PolicyError for a target that is not open.
+    """
+    for target in targets:
+        if target is not None and not (isinstance(target, int) and target in SPECIAL):
+            fd_of(target, None)
 
 
 def caller_fd(name: str) -> int:

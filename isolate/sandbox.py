@@ -341,11 +341,11 @@ def run(argv: Any, **options: Any) -> Completed:
         return result
     if not policy.primitives:
         return Sandbox().run(argv, **options)
-    host = this_host()
+    host, wanted = this_host(), RunOptions.of(options)
     Command(argv)
     session = Session(compile_box(policy, host)).start()
     try:
-        return run_in(session, policy, host, argv, RunOptions.of(options), None, None, last=True)
+        return run_in(session, policy, host, argv, wanted, None, None, last=True)
     finally:
         session.close()
 

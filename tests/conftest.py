@@ -75,6 +75,7 @@ def landlock_level() -> int:
 TEST_DATA = Path(
     os.environ.get("ISOLATE_TEST_DATA") or Path(__file__).resolve().parents[2] / "shared/data"
 )
+UNIFIED = "/sys/fs/cgroup/unified/cgroup.controllers"
 NESTED = ("docker", "podman", "unfiltered", "unmasked", "bwrap", "bwrap-root")
 FEATURES = {
     "nested": lambda: os.environ.get("ISOLATE_NESTED") in NESTED,
@@ -87,6 +88,8 @@ FEATURES = {
     "cgroup1": lambda: os.geteuid() == 0 and has_controller("memory"),
     "mknod": may_make_devices,
     "devices1": lambda: has_controller("devices"),
+    "hybrid": lambda: has_controller("memory") and "pids" in text_of(UNIFIED).split(),
+    "systemd": lambda: os.path.isdir("/run/systemd/system") and "ISOLATE_VM" in os.environ,
     "cgroup2": cgroup2_is_ours,
     "cgroup": lambda: FEATURES["cgroup1"]() or cgroup2_is_ours(),
     "apparmor": lambda: text_of("/sys/module/apparmor/parameters/enabled") == "Y",
@@ -192,7 +195,7 @@ def state() -> dict[str, object]:
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """Law 8, after every live test."""
-    if request.node.path.parent.name not in ("live", "vm"):
+    if request.node.path.parent.name not in ("live", "vm", "legacy"):
         yield
         return
     before = state()

@@ -27,7 +27,7 @@ def explain(program: tuple[str, ...], **options: Any) -> None:
 def lines(finding: Finding) -> list[str]:
     """One finding for a person."""
     mark = "ok     " if finding.ok else "MISSING" if finding.required else "absent "
-    found = [f"{mark}  {finding.name:<20} {finding.found}"]
+    found = [f"{mark}  {finding.name:<26} {finding.found}"]
     if finding.why:
         found.append(f"{'':9}why:  {finding.why}")
     if finding.cure:

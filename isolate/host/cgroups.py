@@ -15,12 +15,25 @@ from pathlib import Path
 from attrs import frozen
 
 from isolate.abi.cgroup import ACCOUNTS, FIELDS, V1_NAMES
+from isolate.host import cgroup_cures as cures
 from isolate.host.facts import CgroupFacts
 
-__all__ = ["SELF", "Top", "find_top", "own_cgroup", "parent_name", "probe_cgroup", "user_bus"]
+__all__ = [
+    "SELF",
+    "Top",
+    "command",
+    "find_top",
+    "own_cgroup",
+    "parent_name",
+    "probe_cgroup",
+    "user_bus",
+]
 
 SELF = "isolate.self"  # where we move ourselves: a cgroup with controllers holds no processes
 SYSTEMD = "/run/systemd/system"
+NAMES = {V1_NAMES.get(name, name): name for name in (*FIELDS, *ACCOUNTS, "freezer")}
+HANDED = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids")  # what v2 can hand down of ours
+Rungs = tuple[tuple[str, str, str], ...]
 
 
 def read(path: str) -> str | None:
@@ -170,18 +183,23 @@ def scope_rung() -> tuple[tuple[str, ...], str]:
     return tuple(controllers), "" if controllers else f"no controllers in {mount[0]}{manager}"
 
 
-def v1_rung() -> tuple[tuple[str, ...], str]:
-    """(controllers whose v1 mounts, or our directory there, are writable, "") or ((), why)."""
-    names = {V1_NAMES.get(name, name): name for name in (*FIELDS, *ACCOUNTS, "freezer")}
-    found, seen = [], []
+def v1_mounts() -> dict[str, str]:
+    """Mount point by v1 controller, by v1's names."""
+    found = {}
     for line in (read("/proc/mounts") or "").splitlines():
         parts = line.split()
-        if parts[2] != "cgroup":
-            continue
-        seen.append(parts[1])
-        own = f"{parts[1]}/{parent_name()}"
-        if os.access(own if os.path.isdir(own) else parts[1], os.W_OK):
-            found += [names[each] for each in parts[3].split(",") if each in names]
+        if parts[2] == "cgroup":
+            found.update(dict.fromkeys(parts[3].split(","), parts[1]))
+    return {name: point for name, point in found.items() if name in NAMES}
+
+
+def v1_rung() -> tuple[tuple[str, ...], str]:
+    """(controllers whose v1 mounts, or our directory there, are writable, "") or ((), why)."""
+    found, seen = [], v1_mounts()
+    for name, point in seen.items():
+        own = f"{point}/{parent_name()}"
+        if os.access(own if os.path.isdir(own) else point, os.W_OK):
+            found.append(NAMES[name])
     if found:
         return tuple(sorted(found)), ""
     return (), "none of its mounts is writable" if seen else "no controller is mounted"
@@ -191,40 +209,68 @@ def command(unified: bool) -> str:
     """What to type, here, so that there is a place."""
     uid = os.geteuid()
     if os.path.isdir(SYSTEMD):
-        user = "" if uid == 0 else "--user "
-        return f"systemd-run {user}--scope -p Delegate=yes -- PROGRAM"
-    point = (unified_mount() or ("/sys/fs/cgroup", "/"))[0]
+        return cures.scope(uid)
     if unified:
-        own = f"{point}/isolate-{uid}"
-        return (
-            f"sudo sh -c 'echo +memory +pids +cpu +cpuset +io >{point}/cgroup.subtree_control; "
-            f"mkdir -p {own} && chown {uid} {own} {own}/cgroup.procs {own}/cgroup.subtree_control"
-            f" {own}/cgroup.threads && echo {os.getpid()} >{own}/cgroup.procs'"
-        )
-    return (
-        f"sudo sh -c 'cd /sys/fs/cgroup && for c in memory pids cpu cpuacct freezer; do "
-        f"mkdir -p $c/isolate-{uid} && chown -R {uid} $c/isolate-{uid}; done'; "
-        f"export ISOLATE_CGROUP_PARENT=isolate-{uid}"
-    )
+        return cures.own_v2((unified_mount() or ("/sys/fs/cgroup", "/"))[0], uid, os.getpid())
+    return cures.own_v1(v1_mounts().values(), uid)
 
 
-def probe_cgroup() -> CgroupFacts:
-    """The first rung that holds, with the reasons of those that don't."""
+def missing_v1(names: list[str]) -> list[str]:
+    """Those of these controllers that the kernel has and nobody has mounted; v1's names."""
+    rows = [line.split() for line in (read("/proc/cgroups") or "").splitlines()]
+    there = {row[0] for row in rows if len(row) == 4 and row[3] == "1"}
+    wanted = [V1_NAMES.get(name, name) for name in names]
+    return [name for name in wanted if name in there and name not in v1_mounts()]
+
+
+def more(names: list[str], v1: bool, top: Top | str) -> str:
+    """What to type where there is a place, but not for these controllers; "" if nothing helps."""
+    uid = os.geteuid()
+    if v1:
+        absent = missing_v1(names) if uid == 0 else []
+        return cures.mount_v1(absent) if absent else ""
+    if uid != 0 and os.path.isdir(SYSTEMD):
+        return cures.delegate_more(uid)
+    if isinstance(top, str) or unified_mount() in (None, (top.path, "/")):
+        return ""
+    return cures.hand_down(os.path.dirname(top.path), names)
+
+
+def ladder(every: bool) -> tuple[tuple[str, ...], tuple[str, ...], Top | str, Rungs]:
+    """Controllers of v1, of v2, our top cgroup, and (rung, why it is none, what to type)."""
+    uid = os.geteuid()
     v1, v1_why = v1_rung()
     top = find_top()
     unified = () if isinstance(top, str) else top.controllers
-    rungs = [("v1", v1_why), ("v2 cgroup of ours", top if isinstance(top, str) else "")]
-    if not v1 and not unified:
-        unified, why = scope_rung()
-        rungs.append(("systemd scope", why))
+    mounted = "no controller" not in v1_why
+    v1_cure = command(False) if mounted else "nothing to type: v2 is the newer of the two"
+    rungs = [
+        ("v1", v1_why, v1_cure if v1_why else ""),
+        ("v2 cgroup of ours", *((top, command(True)) if isinstance(top, str) else ("", ""))),
+    ]
+    if every or not (v1 or unified):
+        found, why = scope_rung()
+        unified = unified if v1 or unified else found
+        rungs.append(("systemd scope", why, cures.scope_cure(why, uid) if why else ""))
+    return v1, unified, top, tuple(rungs)
+
+
+def probe_cgroup(every: bool = False) -> CgroupFacts:
+    """The first rung that holds, with the reasons of those that don't; or of `every` rung."""
+    v1, unified, top, rungs = ladder(every)
     usable = tuple(sorted({*v1, *(each for each in unified if each in FIELDS)}))
+    told = tuple((name, why) for name, why, _ in rungs)
+    commands = tuple((name, text) for name, _, text in rungs if text)
     if usable:
+        missing = [name for name in HANDED if name not in usable]
         return CgroupFacts(
             version=1 if v1 else 2,
             controllers=usable,
             unified=tuple(sorted(each for each in unified if each in FIELDS)),
-            rungs=tuple(rungs),
+            rungs=told,
+            commands=commands,
+            command=more(missing, bool(v1), top) if missing else "",
         )
-    why = "; ".join(f"{name}: {reason}" for name, reason in rungs)
-    modern = not (read("/proc/mounts") or "").count(" cgroup ") and unified_mount() is not None
-    return CgroupFacts(why=why, rungs=tuple(rungs), command=command(modern))
+    why = "; ".join(f"{name}: {reason}" for name, reason in told)
+    modern = not v1_mounts() and unified_mount() is not None
+    return CgroupFacts(why=why, rungs=told, commands=commands, command=command(modern))

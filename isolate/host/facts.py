@@ -38,7 +38,8 @@ class CgroupFacts:
         why: what was looked at where there are none.
         unified: those of them that v2 has, on hybrid machines too.
         rungs: (where a place was looked for, why it is none or "").
-        command: what to type on this machine to get one.
+        command: what to type on this machine to get one, or one with more controllers.
+        commands: (rung, what to type so that it holds).
     """
 
     version: int = 0
@@ -47,6 +48,7 @@ class CgroupFacts:
     unified: tuple[str, ...] = ()
     rungs: tuple[tuple[str, str], ...] = ()
     command: str = ""
+    commands: tuple[tuple[str, str], ...] = ()
 
 
 @frozen(kw_only=True)

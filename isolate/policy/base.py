@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Primitive"]
 
 P = TypeVar("P", bound="Primitive")
+T = TypeVar("T")
 
 
 class Primitive:
@@ -31,6 +32,10 @@ class Primitive:
         Raises: PolicyConflict, where the two can't both hold.
         """
         raise NotImplementedError(f"{type(self).__name__} doesn't narrow")
+
+    def get(self, kind: type[T]) -> T | None:
+        """Itself, if it is of that kind: a primitive is a policy of one."""
+        return self if type(self) is kind else None
 
     def __or__(self, other: Any) -> Policy:
         from isolate.policy.policy import Policy

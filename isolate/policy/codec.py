@@ -141,12 +141,15 @@ def to_dict(policy: Policy) -> dict[str, Any]:
 
 
 def toml_value(value: Any) -> str:
-    """One value, in a line."""
+    """One value, in a line; a list of tables has a line for each."""
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items())
         return f"{{{pairs}}}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(toml_value, value)) + "]"
+        parts = list(map(toml_value, value))
+        if len(parts) > 1 and isinstance(value[0], Mapping):  # rules: one a line
+            return "[\n" + "".join(f"    {each},\n" for each in parts) + "]"
+        return "[" + ", ".join(parts) + "]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value)

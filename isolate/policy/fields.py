@@ -28,6 +28,7 @@ __all__ = [
 N = TypeVar("N", int, float)
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+MOST = (1 << 64) - 1
 SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.ASCII | re.IGNORECASE)
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?", re.ASCII)
@@ -36,22 +37,29 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?", re.ASCII)
 def parse_bytes(value: int | str) -> int:
     """Bytes from an int or "64M"; K, M, G, T are powers of 1024.
 
-    Raises: PolicyError, for a bool, a float, a negative number, or an unknown unit.
+    Raises: PolicyError, for a bool, a float, a negative number, an unknown unit, or more than
+    fits into the kernel's 64 bits.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise PolicyError(f"a size can't be negative: {value}")
-        return value
-    match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise PolicyError(f'{value!r} is not a size; write bytes as an int, or "64M" (K, M, G, T)')
-    return int(float(match[1]) * UNITS[match[2].upper()])
+        size: float = value
+    else:
+        match = SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise PolicyError(
+                f'{value!r} is not a size; write bytes as an int, or "64M" (K, M, G, T)'
+            )
+        size = float(match[1]) * UNITS[match[2].upper()]
+    if size > MOST:
+        raise PolicyError(f"{value!r:.60} is more than the kernel can count: {MOST}")
+    return int(size)
 
 
 def parse_seconds(value: float | str) -> float:
     """Seconds from an int, a float, or "500ms" (us, ms, s, m, h).
 
-    Raises: PolicyError, for a bool, nan, a negative number, or an unknown unit.
+    Raises: PolicyError, for a bool, nan, a negative number, an unknown unit, or no end at all.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not math.isfinite(value) or value < 0:
@@ -60,7 +68,10 @@ def parse_seconds(value: float | str) -> float:
     match = DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise PolicyError(f'{value!r} is no duration: write seconds or "500ms" (us, ms, s, m, h)')
-    return float(match[1]) * SECONDS[match[2] or ""]
+    found = float(match[1]) * SECONDS[match[2] or ""]
+    if not math.isfinite(found):
+        raise PolicyError(f"a duration must be finite: {value!r:.60}")
+    return found
 
 
 def at_least(least: float, name: str = "") -> Callable[[Any, Any, Any], None]:

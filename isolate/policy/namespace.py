@@ -81,6 +81,18 @@ def different(pid: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def refuse_no_cgroup(target: Any, kinds: tuple[str, ...]) -> None:
+    """On cgroup v2 each program of a box has a cgroup namespace of its own, and the box none.
+
+    Raises: PolicyError: its init is in the caller's, which would be joined without a word.
+    """
+    if "cgroup" in kinds and hasattr(target, "cgroup") and "cgroup" not in different(target.pid):
+        raise PolicyError(
+            "this box has no cgroup namespace to join: on cgroup v2 each of its programs makes its "
+            "own; name one: Namespace.of(program.pid, 'cgroup')"
+        )
+
+
 @frozen(kw_only=True)
 class Namespace(Primitive):
     """What is unshared, and what is joined.
@@ -152,6 +164,7 @@ class Namespace(Primitive):
             known = ", ".join(NAMESPACES)
             raise PolicyError(f"no namespace kind {', '.join(unknown)}; there are {known}")
         if hasattr(target, "pid"):
+            refuse_no_cgroup(target, kinds)
             target = target.pid
         if isinstance(target, int) and not isinstance(target, bool):
             where = f"fd:{target}" if pidfd else f"pid:{target}:{started(target)}"

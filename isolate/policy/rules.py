@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from enum import Enum
+from typing import Any
 
 from attrs import field, frozen
 
@@ -165,21 +167,58 @@ def Errno(code: int | str) -> Action:
     return Action("errno", value)
 
 
-@frozen
+@frozen(init=False)
 class Rule:
     """What happens to one system call, when all conditions hold.
+
+    `Rule("write", Arg(0) == 1)`, `Rule("ioctl", Errno("ENOTTY"), Arg(1) == 0x5413)`: after the name
+    come conditions, and an action where it is not that of the filter that the rule is for.
 
     Attributes:
         syscall: the name, without prefix.
         action: what then.
         conditions: tests that must all hold; none: always.
         reason: why, for `disassemble`, reports and the documentation.
+        own_action: whether the action was given; `SeccompFilter.deny` puts in its own otherwise.
+
+    Raises: PolicyError, for what is neither.
     """
 
     syscall: str
     action: Action = ALLOW
     conditions: tuple[Condition, ...] = ()
     reason: str = field(default="", eq=False)
+    own_action: bool = field(default=True, eq=False, repr=False)
+
+    def __init__(
+        self,
+        syscall: str,
+        *given: Action | Condition | tuple[Condition, ...] | str,
+        action: Action | None = None,
+        conditions: Iterable[Condition] = (),
+        reason: str = "",
+        own_action: bool | None = None,
+    ) -> None:
+        found: list[Any] = list(conditions)
+        for at, each in enumerate(given):
+            if isinstance(each, str) and at == 2:  # Rule(name, action, conditions, reason)
+                reason = each
+            elif isinstance(each, Action) and action is None:
+                action = each
+            elif isinstance(each, Action):
+                raise PolicyError(f"a rule for {syscall} has one action, not {action} and {each}")
+            else:
+                found += each if isinstance(each, (tuple, list)) else (each,)
+        for condition in found:
+            if not isinstance(condition, Condition):
+                raise PolicyError(
+                    f"a rule for {syscall} is made of conditions, Arg(0) == 1, and an action, "
+                    f"not of {condition!r}"
+                )
+        own = action is not None if own_action is None else own_action
+        self.__attrs_init__(
+            syscall, ALLOW if action is None else action, tuple(found), reason, own
+        )
 
 
 @frozen(cache_hash=True)  # some 500 rules, and the key of the plan's caches

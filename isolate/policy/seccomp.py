@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from isolate.abi.syscalls import ARCHES, numbers
 from isolate.errors import PolicyConflict, PolicyError
@@ -51,7 +51,7 @@ def expanded(items: Iterable[str | Rule], action: Action) -> tuple[Rule, ...]:
     wrong = []
     for item in items:
         if isinstance(item, Rule):
-            named = [item]
+            named = [item if item.own_action else evolve(item, action=action)]
         elif isinstance(item, str):
             names = GROUPS.get(item, (item,))
             named = [Rule(name, action) for name in names]
@@ -240,6 +240,10 @@ class SeccompFilter(Primitive):
         """
         found: SeccompFilter = ambient.verb("learn")(target, *args, runs=runs, **options)
         return found
+
+    def __or__(self, other: Any) -> Any:
+        """With another filter both, as one filter; with anything else a Policy."""
+        return self.narrow(other) if isinstance(other, SeccompFilter) else super().__or__(other)
 
     def narrow(self, inner: SeccompFilter) -> SeccompFilter:
         """Both: filters only add up. The same layer twice is one."""

@@ -39,6 +39,7 @@ __all__ = [
     "Counters",
     "Leaf",
     "create",
+    "find_place",
     "kill_in",
     "lock",
     "make_leaf",
@@ -250,6 +251,15 @@ def beside_init(leaf: Leaf, directory: str, names: tuple[str, ...], uid: int) ->
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     leaf.init_fd = os.open(f"{directory}/init", flags)
     return f"{directory}/box"
+
+
+def find_place(names: tuple[str, ...]) -> None:
+    """v2's place, if any of these controllers needs it: to be found before init is there.
+
+    Raises: HostLacks.
+    """
+    if any(cgroup_v1.controller(each) not in cgroup_v1.mounts() for each in names):
+        cgroup_place.place()
 
 
 def create(

@@ -17,6 +17,7 @@ from isolate.errors import IsolateError
 __all__ = ["InitGone", "InitRecord", "Status", "ask", "blob_fd", "socket_pair"]
 
 RECORD = struct.Struct("<IiIiiI15Q")
+KINDS = frozenset(Record)
 SPAWN_LAST = 1
 SPAWN_CGROUP = 2
 SPAWN_KEPT = 4
@@ -88,6 +89,10 @@ class Status:
         if not data:
             raise InitGone("isolate-init ended before it answered")
         values = RECORD.unpack(data)
+        if values[0] not in KINDS:
+            if fd >= 0:
+                os.close(fd)
+            raise InitGone(f"isolate-init gave a record of no known kind: {values[0]}")
         fields = (Record(values[0]), *values[1:9], values[9:])
         record = InitRecord(*fields)
         return record, (fd if fd >= 0 else None)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 
 from attrs import Factory, define
@@ -25,41 +27,77 @@ __all__ = ["Init", "start_init"]
 
 CONTROL_FD = 3  # _native/init.h
 HOST_FD = 4
+PLACES = 2  # starts at once that may use low numbers; others hand on a copy of all descriptors
+MANY = 256  # fewer descriptors than that are copied and closed as fast
 ALL_CAPS = (1 << 64) - 1
 PATCHED_CAPS = (1 << 41) - 1  # ambient: through CAP_CHECKPOINT_RESTORE; the kernel ends it earlier
 
 
 class Shared:
-    """Descriptors that every start of this process uses; made anew after a fork."""
+    """Descriptors that every start of this process uses; made anew after a fork.
+
+    Attributes:
+        places: pairs of low numbers, taken early, for what a start gives to init: a caller with
+            thousands of descriptors needn't hand on a copy of them all, to be closed at exec.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.pid = 0
         self.host_fd = self.init_fd = self.null_fd = -1
+        self.places: list[tuple[int, int]] = []
+        self.opened: tuple[int, ...] = ()
 
     def get(self) -> tuple[int, int, int]:
-        """(pidfd of this process, isolate-init opened by path, /dev/null)."""
+        """(pidfd of this process, isolate-init opened by path, /dev/null). Raises: OSError."""
         with self.lock:
             if self.pid != os.getpid():
-                old = (self.host_fd, self.init_fd, self.null_fd)
-                self.host_fd, self.init_fd, self.null_fd = opened()
+                old, self.opened = self.opened, opened()
+                self.host_fd, self.init_fd, self.null_fd, *numbers = self.opened
+                self.places = list(zip(numbers[::2], numbers[1::2], strict=True))
                 self.pid = os.getpid()
                 for fd in old:
-                    if fd >= 0:
-                        os.close(fd)
+                    os.close(fd)
             return self.host_fd, self.init_fd, self.null_fd
 
+    @contextmanager
+    def low(self, control: int, record: int) -> Iterator[tuple[int, int, int]]:
+        """(control, record, keep): the two at low numbers, where they are high and there is a
+        place; all that a start needs is below `keep` then. Else the same two, and 0."""
+        place = None
+        if max(control, record) >= MANY > max(self.opened):
+            with self.lock:
+                place = self.places.pop() if self.places else None
+        if place is None:
+            yield control, record, 0
+            return
+        try:
+            os.dup2(control, place[0], inheritable=False)
+            os.dup2(record, place[1], inheritable=False)
+            yield *place, MANY
+        finally:
+            for number in place:
+                os.dup2(self.null_fd, number, inheritable=False)
+            with self.lock:
+                self.places.append(place)
 
-def opened() -> tuple[int, int, int]:
-    """All three, or none. Raises: OSError."""
+
+def opened() -> tuple[int, ...]:
+    """A pidfd of ours, isolate-init, /dev/null, and the numbers of PLACES pairs; all, or none.
+
+    Raises: OSError.
+    """
     with ExitStack() as undo:
-        host_fd = os.pidfd_open(os.getpid())
-        undo.callback(os.close, host_fd)
-        init_fd = os.open(native.INIT_PATH, os.O_PATH | os.O_CLOEXEC)
-        undo.callback(os.close, init_fd)
-        null_fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        found = [os.pidfd_open(os.getpid())]
+        undo.callback(os.close, found[0])
+        for path, how in ((native.INIT_PATH, os.O_PATH), ("/dev/null", os.O_RDWR)):
+            found.append(os.open(path, how | os.O_CLOEXEC))
+            undo.callback(os.close, found[-1])
+        for _ in range(2 * PLACES):
+            found.append(fcntl.fcntl(found[2], fcntl.F_DUPFD_CLOEXEC, 3))
+            undo.callback(os.close, found[-1])
         undo.pop_all()
-    return host_fd, init_fd, null_fd
+    return tuple(found)
 
 
 SHARED = Shared()
@@ -190,16 +228,14 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     host_fd, init_fd, null_fd = SHARED.get()
     ours, theirs = socket_pair()
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-    named = {
-        "control": theirs.fileno(),
-        "host": host_fd,
-        "null": null_fd,
-        "record": write_fd,
-        "init": init_fd,
-    }
+    named = {"host": host_fd, "null": null_fd, "init": init_fd}
     try:
-        fds = [named[name] for name in encoded.slots]
-        pid, pidfd = native.spawn(encoded.blob, fds, shares_memory=True, spaces=spaces)
+        with SHARED.low(theirs.fileno(), write_fd) as (control, record, keep):
+            named.update(control=control, record=record)
+            fds = [named[name] for name in encoded.slots]
+            pid, pidfd = native.spawn(
+                encoded.blob, fds, shares_memory=True, spaces=spaces, keep=keep
+            )
     except OSError as error:
         ours.close()
         os.close(read_fd)

@@ -139,6 +139,12 @@ def make_leaf(step: Step, made: Prepared) -> None:
     made.fds.update(made.leaf.join_fds)
 
 
+def find_place(step: Step, made: Prepared) -> None:
+    """Where the leaf will be, before init is cloned: if this process moves for that, init, which
+    must be in the same cgroup, comes along."""
+    cgroupfs.find_place(step.args[1])
+
+
 def see_to_profile(step: Step, made: Prepared) -> None:
     """The box's AppArmor profile: loaded if it is temporary, else looked for."""
     made.profile, temporary = confined.prepare(step)
@@ -193,6 +199,7 @@ KINDS: dict[str, Callable[[Step, Prepared], None]] = {
 
 # What only programs need: done while init sets the box up.
 MEANWHILE = ("cgroup",)
+BEFORE = {"cgroup": find_place}  # what of them can't wait
 
 
 def prepare(plan: Plan, made: Prepared, meanwhile: bool = False) -> None:
@@ -202,10 +209,13 @@ def prepare(plan: Plan, made: Prepared, meanwhile: bool = False) -> None:
     """
     steps, made.template_ops = plan.steps, plan.template
     for number, step in enumerate(steps):
+        work = KINDS[step.kind]
         if (step.kind in MEANWHILE) is not meanwhile:
-            continue
+            if meanwhile or step.kind not in BEFORE:
+                continue
+            work = BEFORE[step.kind]
         try:
-            KINDS[step.kind](step, made)
+            work(step, made)
         except (LaunchError, HostLacks):
             raise
         except OSError as error:

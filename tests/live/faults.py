@@ -35,19 +35,20 @@ def filled(data, magic, payload):
     return data[: at + 16] + body + data[at + 16 + len(body) :]
 
 
-def faulty_init(folder, name, number, tests=()):
-    """A stand-in whose filter lets one call fail, where the arguments are so."""
-    code = assemble(Layer((Rule(name, Errno(number), tuple(tests)),), ALLOW), os.uname().machine)
+def faulty_init(folder, name, number, tests=(), more=()):
+    """A stand-in whose filter lets one call fail, where the arguments are so; and others."""
+    rules = (Rule(name, Errno(number), tuple(tests)), *more)
+    code = assemble(Layer(rules, ALLOW), os.uname().machine)
     data = filled(shim(folder), MAGICS[0], code)
     return filled(data, MAGICS[1], native.INIT_PATH.read_bytes())
 
 
 @contextmanager
-def failing(folder, name, number, tests=()):
+def failing(folder, name, number, tests=(), more=()):
     """Until the end of the block every start of init has that fault."""
     path = Path(folder) / f"init-{name}"
     path.unlink(missing_ok=True)
-    path.write_bytes(faulty_init(folder, name, number, tests))
+    path.write_bytes(faulty_init(folder, name, number, tests, more))
     path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     old_path, old_shared = native.INIT_PATH, start.SHARED
     start.SHARED = start.Shared()
@@ -55,7 +56,7 @@ def failing(folder, name, number, tests=()):
     try:
         yield
     finally:
-        for fd in (start.SHARED.host_fd, start.SHARED.init_fd, start.SHARED.null_fd):
+        for fd in start.SHARED.opened:
             if fd >= 0:
                 os.close(fd)
         native.INIT_PATH, start.SHARED = old_path, old_shared

@@ -12,56 +12,16 @@ import pytest
 
 from isolate import CgroupLimit, LimitHit, Sandbox
 from tests.live.cgroups import EAT, SECONDS, leaf_of, python
+from tests.vm.devices import HUGE, READ, WRITE, huge_pages, loop_disk, number_of, swap_file
 
 pytestmark = pytest.mark.needs("cgroup2", "root")
 PYTHON = [sys.executable, "-I", "-S", "-c"]
-WRITE = """
-import mmap, os, time
-block = mmap.mmap(-1, 1 << 18)
-block.write(b"x" * (1 << 18))
-fd = os.open({path!r}, os.O_CREAT | os.O_WRONLY | os.O_DIRECT, 0o600)
-began = time.monotonic()
-for _ in range({count}):
-    os.write(fd, block)
-print(time.monotonic() - began)
-"""
-READ = """
-import mmap, os, time
-block = mmap.mmap(-1, 4096)
-fd = os.open({path!r}, os.O_RDONLY | os.O_DIRECT)
-began = time.monotonic()
-for _ in range({count}):
-    assert os.preadv(fd, [block], 0) == 4096
-print(time.monotonic() - began)
-"""
-
-
-def sh(*argv):
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
-def disk(tmp_path_factory):
-    """(mount point, device) of an ext4 on a loop device of our own."""
-    image = Path("/srv/isolate/loop.img")
-    image.write_bytes(b"")
-    with image.open("r+b") as file:
-        file.truncate(64 << 20)
-    sh("modprobe", "loop")
-    device = sh("losetup", "--find", "--show", str(image))
-    point = Path("/srv/isolate/loop")
-    try:
-        sh("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", device)
-        point.mkdir()
-        sh("mount", device, str(point))
-        try:
-            yield str(point), device
-        finally:
-            sh("umount", str(point))
-    finally:
-        point.rmdir() if point.exists() else None
-        sh("losetup", "--detach", device)
-        image.unlink()
+def disk():
+    with loop_disk() as found:
+        yield found
 
 
 def seconds(box, code):
@@ -77,8 +37,7 @@ def test_bytes_a_second_are_held_and_not_more_than_asked(disk):
         assert seconds(free, code) < 3
     limit = CgroupLimit(io={device: {"write_bps": "1M"}})
     with Sandbox(limit, write=[point], mem="64M") as box:
-        number = sh("lsblk", "-dno", "MAJ:MIN", device).strip()
-        assert f"{number} rbps=max wbps=1048576" in leaf_of(box).read("io.max")
+        assert f"{number_of(device)} rbps=max wbps=1048576" in leaf_of(box).read("io.max")
         assert 5.5 < seconds(box, code) < 7.5
     by_file = CgroupLimit(io={f"{point}/file": {"write_bps": "4M"}})  # the disk that it is on
     with Sandbox(by_file, write=[point], mem="64M") as box:
@@ -97,16 +56,8 @@ def test_operations_a_second_are_held(disk):
 
 @pytest.fixture
 def swap():
-    path = Path("/srv/isolate/swap")
-    path.write_bytes(b"\0" * (128 << 20))
-    path.chmod(0o600)
-    sh("mkswap", str(path))
-    sh("swapon", str(path))
-    try:
+    with swap_file():
         yield
-    finally:
-        sh("swapoff", str(path))
-        path.unlink()
 
 
 def test_swap_is_none_unless_it_is_given(swap):
@@ -117,26 +68,12 @@ def test_swap_is_none_unless_it_is_given(swap):
     assert isinstance(python(EAT.format(more=120 << 20), mem="32M", swap="32M").outcome, LimitHit)
 
 
-HUGE = """
-import mmap
-flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000
-held = [mmap.mmap(-1, 2 << 20, flags=flags) for _ in range({count})]
-for each in held:
-    each[0] = 1
-print("all")
-"""
-
-
 def test_huge_pages_are_counted():
-    pool = Path("/proc/sys/vm/nr_hugepages")
-    pool.write_text("16")
-    try:
+    with huge_pages(16):
         limit = CgroupLimit(hugetlb={"2M": "8M"})
         assert python(HUGE.format(count=4), limit).stdout == b"all\n"
         over = python(HUGE.format(count=5), limit)
         assert (over.returncode, over.stdout) == (-7, b"")  # SIGBUS: the page could not be had
-    finally:
-        pool.write_text("0")
 
 
 FOREIGN = """

@@ -10,6 +10,7 @@ from attrs import evolve
 from isolate.abi.cgroup import ACCOUNTS, FIELDS, ONLY_V2
 from isolate.abi.flags import NAMESPACES
 from isolate.abi.ops import OpCode, Phase
+from isolate.errors import PolicyConflict
 from isolate.host.facts import Host
 from isolate.plan.lower.draft import Draft
 from isolate.policy.cgroup import CgroupLimit
@@ -62,6 +63,18 @@ def without_v2(limit: CgroupLimit, draft: Draft) -> CgroupLimit:
     return limit
 
 
+def refuse_joined(draft: Draft) -> None:
+    """Raises: PolicyConflict: in another's cgroup namespace the kernel lets init start nobody in
+    the box's own leaf (cgroup v2, nsdelegate)."""
+    spaces = draft.policy.get(Namespace)
+    for kind, target in () if spaces is None else spaces.joins:
+        if kind == "cgroup":
+            raise PolicyConflict(
+                f"a box with limits on cgroup v2 can't join the cgroup namespace of {target}: its "
+                "own cgroup is not to be seen from there; join the other kinds"
+            )
+
+
 def lower(limit: CgroupLimit, draft: Draft) -> None:
     """A leaf where the host has the controllers; else another enforcer, or a refusal."""
     facts = draft.host.cgroup
@@ -83,6 +96,8 @@ def lower(limit: CgroupLimit, draft: Draft) -> None:
     split = bool(draft.host.euid == 0 and draft.clone_flags & NAMESPACES["user"])
     names = held(limit, draft.host)
     unified = bool(set(names) & set(facts.unified))
+    if unified:
+        refuse_joined(draft)
     early = unified and split  # init is born there; else made while init sets the box up
     kind = "cgroup_first" if early else "cgroup"
     draft.step(kind, "make the box's cgroup", limit, limit, names, early)
