@@ -14,5 +14,9 @@ int iso_enter(void *blob, size_t size, const int32_t *slots, uint32_t n_slots, u
 	for (uint32_t i = 0; i < n_slots; i++)
 		fds[i] = slots[i];
 	iso_ctx_init(&ctx, blob, fds);
-	return (int)iso_run(&ctx, step);
+	long r = iso_run(&ctx, step);
+	for (uint32_t i = 0; r < 0 && i < plan->n_temps; i++)
+		if (fds[n_slots + i] >= 0) /* a ruleset that was not put in force */
+			(void)sys(close, fds[n_slots + i]);
+	return (int)r;
 }

@@ -85,7 +85,7 @@ def refuse_threads(policy: Policy) -> None:
     if single and count > 1:
         raise HostLacks(
             "threads",
-            f"{' and '.join(single)} confine the calling thread alone, and this process has "
+            f"{' and '.join(single)} can confine the calling thread alone, and this process has "
             f"{count}: the others would stay free",
             "call confine() before any thread is started; a SeccompFilter and an Rlimit hold for "
             "all threads at any time",
@@ -133,6 +133,15 @@ def lower_filters(wanted: SeccompFilter, draft: Draft) -> None:
         )  # fmt: skip
 
 
+# What only makes a ruleset, and changes nothing that is in force.
+RULES = (OpCode.LANDLOCK_CREATE, OpCode.LANDLOCK_PATH, OpCode.LANDLOCK_PORT)
+
+
+def rules_first(op: Op) -> Op:
+    """A ruleset is made before anything is given up: its path may be missing."""
+    return evolve(op, phase=Phase.FD) if op.code in RULES else op
+
+
 def lowered(policy: Policy, host: Host) -> tuple[tuple[Op, ...], tuple[Guarantee, ...]]:
     """The ops for this thread, and what they promise. Raises: HostLacks, PolicyError."""
     # No supervisor of refused calls: it would be a part of what is confined.
@@ -154,7 +163,7 @@ def lowered(policy: Policy, host: Host) -> tuple[tuple[Op, ...], tuple[Guarantee
     if wanted is not None:
         seccomp.lower_box(wanted, draft)
         lower_filters(wanted, draft)
-    return in_order(draft.ops), tuple(draft.guarantees)
+    return in_order([rules_first(op) for op in draft.ops]), tuple(draft.guarantees)
 
 
 def confine(*primitives: Any, weaken: Any = ()) -> tuple[Guarantee, ...]:
@@ -183,7 +192,8 @@ def confine(*primitives: Any, weaken: Any = ()) -> tuple[Guarantee, ...]:
     except native.EnterError as error:
         op = ops[min(error.step, len(ops) - 1)]
         number = error.errno or 0
-        held = ", ".join(each.about for each in ops[: error.step]) or "nothing"
+        done = (each.about for each in ops[: error.step] if each.code not in RULES)
+        held = ", ".join(done) or "nothing"
         why = hint(op, number, None)
         told = f"in force are: {held}" + (f"; {why}" if why else "")
         raise LaunchError(error.step, op, number, told, steps=len(ops)) from error

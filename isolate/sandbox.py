@@ -145,8 +145,13 @@ class Sandbox:
         with self as box:
             return box.call(fn, *args, **kw)
 
-    def explain(self, argv: Any = ("true",)) -> str:
-        """What a start would do on this machine, as a table; nothing is started."""
+    def explain(self, argv: Any = ("true",), path: str | None = None) -> Any:
+        """What a start would do on this machine, as a table; nothing is started.
+
+        With a path it is `explain_access`: `box.explain("write", "/etc/passwd")`.
+        """
+        if path is not None:
+            return self.explain_access(argv, path)
         return explain(compile_plan(self.in_force, Command(argv), this_host()))
 
     def explain_access(self, operation: str, path: str) -> Any:

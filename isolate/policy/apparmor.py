@@ -107,6 +107,11 @@ class AppArmorProfile(Primitive):
 
         Raises: PolicyError naming the field, for a value that can't be written safely.
         """
+        if name is not None and not isinstance(name, str):
+            raise PolicyError(
+                f"a profile's name is text, not a {type(name).__name__}; of a whole policy it is "
+                "made by AppArmorProfile.from_policy(policy)"
+            )
         lines: list[Line] = []
         for values, permissions, where in (
             (read, READ, "read"),

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-from isolate import PolicyError, confine
+from isolate import CapabilitySet, Landlock, Policy, PolicyError, Rlimit, confine
+from isolate.abi.ops import OpCode
+from isolate.confine import RULES, lowered
+from isolate.host.probe import probe
 from isolate.native import EnterError
 
 HEAD = """
@@ -205,8 +208,6 @@ except PolicyError as error:
     words.append("process of its own" in str(error))
 print(words)
 """
-    from isolate.host.probe import probe
-
     found = script(text % min(5, probe().landlock), tmp_path)
     assert found == [True, True, True, [2, "LANDLOCK_PATH", True], True]
 
@@ -221,11 +222,48 @@ except LaunchError as error:
 """
     lines = script(text)
     assert lines[0] == "allow read below /no/such/path: No such file or directory (ENOENT)"
-    assert "in force are: set RLIMIT_CORE to 0, set no_new_privs" in lines[-1]
+    assert "in force are: nothing" in lines[-1]
+
+
+@pytest.mark.needs("landlock")
+def test_a_path_that_is_missing_is_told_before_anything_is_given_up():
+    """Rulesets are made first; nothing is changed, and no descriptor is left."""
+    text = """
+import resource
+words = []
+def state():
+    lines = open("/proc/self/status").read().splitlines()
+    return [x for x in lines if x.split(":")[0] in (
+        "NoNewPrivs", "Seccomp", "CapEff", "CapPrm", "CapBnd", "CapAmb")]
+def open_now():
+    return sorted(os.listdir("/proc/self/fd"))
+before, fds = (state(), resource.getrlimit(resource.RLIMIT_CORE)), open_now()
+for _ in range(3):
+    try:
+        confine(CapabilitySet.none(), Rlimit(core=0, nofile=10), SeccompFilter.deny("mount"),
+                Landlock(read=["/usr", "/no/such/path"]))
+    except LaunchError as error:
+        words.append((error.op.code.name, "in force are: nothing" in str(error)))
+words.append(((state(), resource.getrlimit(resource.RLIMIT_CORE)) == before, open_now() == fds))
+confine(CapabilitySet.none(), Rlimit(core=0), Landlock(read=["/"]))
+words.append(state() == before[0])
+print(words)
+"""
+    assert script(text) == [("LANDLOCK_PATH", True)] * 3 + [(True, True), False]
+
+
+@pytest.mark.needs("landlock")
+def test_the_order_of_what_is_given_up_is_kept():
+    policy = Policy(CapabilitySet.none(), Rlimit(core=0), Landlock(read=["/usr"]))
+    ops, _ = lowered(policy, probe())
+    codes = [op.code for op in ops]
+    last = max(codes.index(code) for code in RULES[:2])
+    assert last < codes.index(OpCode.RLIMIT) < codes.index(OpCode.CAPSET)
+    assert codes.index(OpCode.NO_NEW_PRIVS) < codes.index(OpCode.LANDLOCK_RESTRICT)
 
 
 def test_nonsense_is_refused():
-    from isolate import Landlock, Mount, Network
+    from isolate import Mount, Network
 
     for wrong in (Network.none(), Mount.tmpfs("/tmp"), Landlock.of_view()):
         with pytest.raises(PolicyError):

@@ -175,3 +175,12 @@ def test_nonsense_is_refused():
         Policy().explain("chew", "/usr")
     with pytest.raises(PolicyError, match="absolute"):
         Policy().explain("read", "usr")
+
+
+def test_a_sandbox_answers_as_its_policy_does():
+    box = Sandbox()
+    for operation in ("read", "write", "execute", "create"):
+        asked = box.explain(operation, "/etc/passwd")
+        assert asked == box.explain_access(operation, "/etc/passwd")
+        assert asked == box.policy.explain(operation, "/etc/passwd")
+    assert "pivot_root" in box.explain()

@@ -348,6 +348,12 @@ def test_a_label_is_compared_whole():
     assert not confined.entered("y//&x (mixed)", "x (enforce)", stacked=True)
 
 
+def test_generate_sends_a_whole_policy_to_where_it_belongs():
+    for wrong in (Sandbox().policy, Sandbox(), 7):
+        with pytest.raises(PolicyError, match=r"AppArmorProfile\.from_policy\(policy\)"):
+            AppArmorProfile.generate(wrong)
+
+
 def test_every_program_may_talk_to_its_own_kind():
     text, fields = render("x", [])
     assert 'signal (send, receive) peer="x",' in text

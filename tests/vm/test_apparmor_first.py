@@ -3,12 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from isolate import AppArmorProfile, Exited, HostLacks, Sandbox, TimedOut
+from isolate import AppArmorProfile, Exited, HostLacks, LaunchError, Sandbox, TimedOut
+from isolate.abi.ops import OpCode
+from isolate.plan.model import Program
+from isolate.supervise import launch
+from tests.live.test_landlock import bare
 from tests.vm.test_apparmor import grounded, loading, no_profile_left  # noqa: F401
 
 pytestmark = pytest.mark.needs("apparmor")
@@ -134,21 +138,80 @@ def test_weakened_it_is_what_it_is():
         pass
 
 
-AS_USER = """
-from isolate import AppArmorProfile, Sandbox
-with Sandbox(apparmor="isolate-test-user") as box:
-    inside = box.run(["cat", "/proc/self/attr/current"], capture_output=True, text=True).stdout
-    print([AppArmorProfile.of(box.pid), inside.strip("\\0\\n")])
-"""
+# ---- a label that is not the wanted one -------------------------------------------------------
+
+
+@pytest.fixture
+def entering(monkeypatch):
+    """Programs enter another profile than the one that they are looked at for: what a profile that
+    is unloaded in that moment, or a kernel that errs, would come to."""
+
+    def otherwise(name):
+        whole = launch.program_blob
+
+        def forged(program):
+            body = tuple(
+                evolve(op, strs=(f"exec {name}".encode(), f"{name} (enforce)".encode()))
+                if op.code is OpCode.APPARMOR
+                else op
+                for op in program.body
+                if name or op.code is not OpCode.APPARMOR
+            )
+            return whole(Program(body, program.exec))
+
+        monkeypatch.setattr(launch, "program_blob", forged)
+
+    return otherwise
+
+
+LATE = "sleep 2; echo ran > {}/canary; sleep 300"
 
 
 @pytest.mark.needs("root")
-def test_an_ordinary_user_s_box_is_in_the_loaded_profile(loading):  # noqa: F811
-    loading(grounded("isolate-test-user"))
-    argv = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", sys.executable]
-    done = subprocess.run(
-        [*argv, "-c", AS_USER], capture_output=True, text=True, cwd="/srv/isolate", timeout=110,
-        env={"HOME": "/home/ordinary", "PATH": os.environ["PATH"]},
+@pytest.mark.parametrize("other", ["isolate-test-other", ""])
+def test_a_program_under_another_label_is_killed_and_told(loading, entering, disk_path, other):  # noqa: F811
+    loading(grounded("isolate-test-wanted"))
+    loading(grounded("isolate-test-other", write=[disk_path]))
+    entering(other)
+    seen = f"{other} (enforce)" if other else "unconfined"
+    told = f"it ran under '{seen}' instead of 'isolate-test-wanted (enforce)', and was killed"
+    box = Sandbox(apparmor="isolate-test-wanted", write=[disk_path])
+    with pytest.raises(LaunchError) as caught:
+        box.run(["sh", "-c", LATE.format(disk_path)])
+    assert caught.value.hint == told
+    assert caught.value.op.code is OpCode.APPARMOR
+    with box as live:
+        for _ in range(2):
+            with pytest.raises(LaunchError, match="and was killed"):
+                live.popen(["sh", "-c", LATE.format(disk_path)])
+        names = [Path(f"/proc/{pid}/comm").read_text() for pid in labels_inside(live.pid)]
+        assert set(names) <= {"isolate-init\n"}
+    assert not (disk_path / "canary").exists()
+
+
+@pytest.mark.needs("root")
+def test_a_profile_s_own_transitions_are_for_what_a_program_starts(written):
+    """px and cx of a profile say nothing about the first exec: that enters the profile itself."""
+    other = written("isolate-test-elsewhere", "/** rm,", "/dev/null rw,")
+    name = written(
+        "isolate-test-moving", "/** rm,", "/usr/bin/dash ix,", f"/usr/bin/cat px -> {other},",
+        "/usr/bin/head cx -> below,", "profile below { /** rm, }",
     )  # fmt: skip
+    argv = ["cat", "/proc/self/attr/current"]
+    inner = ["sh", "-c", " ".join(argv)]
+    with Sandbox(apparmor=name) as box:
+        assert AppArmorProfile.of(box.pid) == f"{name} (enforce)"
+        assert labelled(box.run(argv, capture_output=True)) == name
+        done = box.run(inner, capture_output=True)  # under no_new_privs the kernel takes no px
+        assert b"Operation not permitted" in done.stderr
+        head = ["sh", "-c", "head -1 /proc/self/attr/current"]
+        assert b"Operation not permitted" in box.run(head, capture_output=True).stderr
+    assert labelled(bare([AppArmorProfile(name)], argv)) == name
+    assert labelled(bare([AppArmorProfile(name)], inner)) == other
+    assert labelled(bare([AppArmorProfile(name)], head)) == f"{name}//below"
+
+
+def labelled(done):
     assert done.returncode == 0, done.stderr
-    assert eval(done.stdout, {}) == ["isolate-test-user (enforce)"] * 2
+    text = done.stdout if isinstance(done.stdout, str) else done.stdout.decode()
+    return text.strip("\0\n").removesuffix(" (enforce)")
