@@ -15,7 +15,7 @@ from functools import partial
 from attrs import Factory, define, frozen
 
 from isolate.abi.cgroup import ACCOUNTS, FIELDS
-from isolate.errors import HostLacks
+from isolate.errors import HostLacks, IsolateError, MemoryLimitExceeded
 from isolate.host.cgroups import parent_name
 from isolate.policy.cgroup import CgroupLimit
 from isolate.supervise import cgroup_place, cgroup_v1, cgroup_v2
@@ -40,6 +40,7 @@ __all__ = [
     "Leaf",
     "create",
     "find_place",
+    "killed_early",
     "kill_in",
     "lock",
     "make_leaf",
@@ -188,6 +189,17 @@ class Leaf:
         for top in self.tops if ours else ():
             with suppress(OSError):  # ENOTEMPTY, EBUSY: in use by others
                 os.rmdir(os.path.dirname(top))
+
+
+def killed_early(counters: Counters) -> IsolateError:
+    """What to raise where a program was killed in its set-up: its memory limit, if it was that."""
+    oom = counters.oom
+    if oom is not None and oom.whose == "box":
+        return MemoryLimitExceeded(oom.limit, oom.used, oom.ceiling)
+    return IsolateError(
+        "the program was killed while it was being set up, before its exec: by its own limits "
+        "(memory, cpu_time) or by somebody with the same uid"
+    )
 
 
 def reclaim_once(above: str) -> None:

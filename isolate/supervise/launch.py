@@ -21,7 +21,7 @@ from isolate.errors import IsolateError, LaunchError, SupervisorError
 from isolate.plan.encode import Body, Encoded, encode_body, encode_program
 from isolate.plan.model import Op, Plan, Program, Step
 from isolate.supervise import atend, channel, confined, joining, steps, stock
-from isolate.supervise.cgroupfs import Counters
+from isolate.supervise.cgroupfs import Counters, killed_early
 from isolate.supervise.channel import InitGone, InitRecord, Status
 from isolate.supervise.freezer import Freezer
 from isolate.supervise.interrupts import let_in
@@ -253,10 +253,7 @@ class Session:
             if told and told[-1][1]:
                 raise failure(ops, *told[-1][:2])
             if not told or told[-1][0] != STEP_READY:
-                raise IsolateError(
-                    "the program was killed while it was being set up, before its exec: by its "
-                    "own limits (memory, cpu_time) or by somebody with the same uid"
-                )
+                raise killed_early(self.counters())
             confined.confirm(ops, process, partial(self.kill_tree, process, wait=True))
             process.stamps = (record.at_ns, told[-1][2])
         except BaseException:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from isolate import CgroupLimit, HostLacks, LimitHit, Sandbox
+from isolate import CgroupLimit, HostLacks, LimitHit, MemoryLimitExceeded, Sandbox
 from tests.live.cgroups import EAT, SECONDS, SLOW, above, control, leaf_of, put_first, python
 
 pytestmark = pytest.mark.needs("cgroup")
@@ -136,6 +136,49 @@ def test_cpus_are_what_affinity_says():
 def test_what_the_kernel_would_not_hold_is_an_error_and_leaves_nothing(limit, named):
     with pytest.raises(HostLacks, match=named):
         Sandbox(limit).run(["true"])
+
+
+@pytest.mark.needs("cgroup1")
+def test_a_limit_that_set_up_itself_crosses_is_told_as_that_limit():
+    """v1 charges a page or more at once; a program's own start needs more than one."""
+    with pytest.raises(MemoryLimitExceeded) as caught:
+        Sandbox(mem=4096, timeout=SECONDS).run(["true"])
+    assert (caught.value.limit, caught.value.ceiling) == ("memory", 4096)
+
+
+def test_numbers_beyond_what_a_kernel_has_are_refused_by_name():
+    for short, named in (
+        ({"mem": 1 << 70}, "memory"),
+        ({"pids": 10**9}, r"pids\.max"),
+        ({"cpu": 1e15}, "cpu"),
+        ({"cpus": "0-4000"}, "cpuset"),
+    ):
+        with pytest.raises(HostLacks, match=named):
+            Sandbox(**short).run(["true"])
+
+
+def test_of_two_limits_the_one_that_was_crossed_is_told():
+    code = "import os, time\nfor _ in range(3):\n    if os.fork() == 0:\n        time.sleep(60)\n"
+    over = python(code + EAT.format(more=2 * LIMIT), mem=LIMIT, pids=5)
+    assert over.outcome == LimitHit("memory", over.outcome.used, LIMIT)
+    alone = python(code + "time.sleep(60)", mem=LIMIT, pids=3)
+    assert alone.outcome == LimitHit("pids", 3, 3)
+
+
+def test_two_boxes_are_counted_apart():
+    code = "b = b'x' * (24 << 20)\nprint(1, flush=True)\ninput()"
+    held = [sys.executable, "-I", "-S", "-c", code]
+    with (
+        Sandbox(mem="96M", timeout=SECONDS) as one,
+        Sandbox(mem=LIMIT, timeout=SECONDS) as other,
+    ):
+        program = one.popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert program.stdout.readline() == b"1\n"
+        first, second = one.stats(), other.stats()
+        program.communicate(b"\n")
+    assert first.memory.current > 24 << 20 > second.memory.current
+    assert (first.pids.current, second.pids.current) == (1, 0)
+    assert (first.memory.limit, second.memory.limit) == (96 << 20, LIMIT)
 
 
 def test_every_number_is_read_back():
