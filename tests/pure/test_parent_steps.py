@@ -131,6 +131,7 @@ def test_steps_for_programs_only_are_left_for_later(made):
     plan = Plan(steps=(step("cgroup"), step("id_map")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "KINDS", kinds)
+        patch.setattr(steps, "BEFORE", {})
         prepare(plan, made)
         assert seen == ["id_map"]
         prepare(plan, made, meanwhile=True)
