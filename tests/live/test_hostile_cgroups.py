@@ -4,6 +4,7 @@ make cgroups of their own, take rights away, move themselves; the limit holds an
 
 import os
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -96,6 +97,9 @@ def alive(marker):
 def marker():
     word = f"isolate-marker-{uuid.uuid4().hex}"
     yield word
+    end = time.monotonic() + SECONDS
+    while alive(word) and time.monotonic() < end:  # killed is not yet gone
+        time.sleep(0.05)
     assert not alive(word)
 
 
