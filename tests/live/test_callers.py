@@ -54,6 +54,8 @@ SHELLS = {
 
 @pytest.mark.parametrize("how", SHELLS)
 def test_a_box_starts_when(how, caller):
+    if "gone" in how and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("3.13.0 can't import its own socket in such a directory")
     assert caller(shell=SHELLS[how]) == FINE
 
 
@@ -202,5 +204,6 @@ def test_without_proc_the_reason_is_told(caller):
 
 @pytest.mark.needs("root")
 def test_a_read_only_tmp_is_no_hindrance(caller, tmp_path):
-    shell = 'mount -t tmpfs -o ro none /var/tmp; mount -o bind,ro /dev/shm /dev/shm; exec "$0" "$@"'
+    place = "/mnt" if sys.prefix.startswith("/var/tmp") else "/var/tmp"  # not over the interpreter
+    shell = f'mount -t tmpfs -o ro none {place}; mount -o bind,ro /dev/shm /dev/shm; exec "$0" "$@"'
     assert caller(shell=f"exec unshare -m sh -c '{shell}' \"$0\" \"$@\"") == FINE
