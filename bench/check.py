@@ -58,7 +58,8 @@ def measured(show: bool = False, pure: bool = True) -> Figures:
     for way in ("oneshot", "live"):
         seen = counts.launches(way, counts.TIMES if pure else 3)
         for name, value in least(seen).items():
-            found[f"launch.{kind()}"][f"{way}_{name}"] = value
+            if pure or name != "caller_calls":  # in a slow guest it looks at its host each time
+                found[f"launch.{kind()}"][f"{way}_{name}"] = value
         if show:
             show_calls(way, min(seen, key=lambda each: each.caller.total()))
     if not pure:

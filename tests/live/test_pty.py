@@ -90,7 +90,7 @@ def test_job_control_works_so_the_terminal_controls_it():
         time.sleep(0.3)
         program.pty.write(b"\x03")  # Ctrl-C
         program.pty.write(b"echo code $?\n")
-        until(program.pty, rb"code 130")
+        until(program.pty, rb"code 130[\s\S]*?> ")  # the prompt: only then it reads keys
         program.pty.write(b"\x04")  # Ctrl-D
         assert program.wait(WAIT) == 130 or program.returncode == 0
 
