@@ -227,7 +227,12 @@ def start_init(clone_flags: int, spaces: native.Spaces = native.OURS) -> Init:
     ops, encoded = start_plan(clone_flags)
     host_fd, init_fd, null_fd = SHARED.get()
     ours, theirs = socket_pair()
-    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    try:
+        read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
     named = {"host": host_fd, "null": null_fd, "init": init_fd}
     try:
         with SHARED.low(theirs.fileno(), write_fd) as (control, record, keep):
