@@ -2,6 +2,7 @@
  * Requests and answers (ask.c) under ASan and UBSan.  Built and run by
  * tools/native_check.py. */
 #include "../../_native/plan.h"
+#include "check.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,14 +16,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define CHECK(what)                                                            \
-  do {                                                                         \
-    if (!(what)) {                                                             \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);       \
-      exit(1);                                                                 \
-    }                                                                          \
-  } while (0)
 
 static int open_fds(void) {
   int n = 0;

@@ -3,6 +3,7 @@
  * UBSan.  Built and run by tools/native_check.py: `test_parent SEED...`, each
  * seed a real plan's blob. */
 #include "../../_native/plan.h"
+#include "check.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -17,14 +18,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define CHECK(what)                                                            \
-  do {                                                                         \
-    if (!(what)) {                                                             \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);       \
-      exit(1);                                                                 \
-    }                                                                          \
-  } while (0)
 
 /* ---- a blob by hand
  * ------------------------------------------------------------------------ */
