@@ -43,7 +43,7 @@ def kept() -> int:
 def reserve(change: int) -> bool:
     """Count some more, or fewer; False if there are too many."""
     global count
-    with COUNT_LOCK:
+    with LOCKS[0]:
         if change > 0 and count + change > MOST_KEPT:
             return False
         count += change

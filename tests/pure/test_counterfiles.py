@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import threading
+import time
 
 import pytest
 
@@ -250,3 +252,23 @@ def test_what_a_kernel_does_not_have_is_none_or_zero(tmp_path):
         assert (seen.memory_peak, seen.pids_peak, seen.pids_refused) == (None, None, 0)
         assert (seen.oom_kills, seen.cpu) == (0, 7e-6)
     leaf.files.close()
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_it_has_not(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("1\n")
+    with counterfiles.LOCKS[0]:
+        pid = os.fork()
+        if pid == 0:
+            files = CounterFiles()
+            read = [files.read(str(path)) for _ in range(2)]
+            os._exit(0 if read == [b"1\n"] * 2 and len(files.fds) == 1 else 1)
+    for _ in range(1000):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            assert status == 0
+            return
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    pytest.fail("the child waits for a lock")
