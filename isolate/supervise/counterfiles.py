@@ -17,7 +17,7 @@ __all__ = ["CounterFiles", "kept"]
 MOST_KEPT = 128  # descriptors of this process, some twenty boxes' worth; others open each time
 SIZE = 65536
 T = TypeVar("T")
-COUNT_LOCK = threading.Lock()
+LOCKS = [threading.Lock()]
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -33,6 +33,14 @@ def opened(path: str) -> int:
         os.chmod(path, 0o644)
         return os.open(path, FLAGS)
 count = 0
+
+
+def after_fork() -> None:
+    """The lock may have been held by a thread that the child has not."""
+    LOCKS[0] = threading.Lock()
+
+
+os.register_at_fork(after_in_child=after_fork)
 
 
 def kept() -> int:
